@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* The allocator interface.
+ *
+ * An allocator manages memory that its opener passes and never asks for more by itself. Callers
+ * give size and alignment back on free and realloc, exactly as they asked; components MAY use
+ * them instead of a header and MUST NOT need a header for correctness of other components.
+ * Not thread safe unless KIT_ALLOC_SHARED is claimed. Ops are appended, never reordered; an op
+ * marked «optional» may be NULL, and then its feature bit is not set. */
+#ifndef KIT_ALLOC_ALLOC_H
+#define KIT_ALLOC_ALLOC_H
+
+#include <unikit/rt/error.h>
+#include <unikit/rt/opt.h>
+#include <unikit/rt/types.h>
+
+/* cdef: begin */
+struct kit_alloc;
+
+enum {
+    KIT_ALLOC_ABI = 1,
+    /* features */
+    KIT_ALLOC_REUSES = 1,      /* freed blocks are given out again (a bump allocator does not) */
+    KIT_ALLOC_BOUNDED = 2,     /* every op but check and walk has a constant bound on its steps */
+    KIT_ALLOC_SHARED = 4,      /* safe from several threads */
+    KIT_ALLOC_OWNS = 8,        /* owns() is there */
+    KIT_ALLOC_WALK = 16,       /* walk() is there */
+    KIT_ALLOC_ADD_REGION = 32, /* add_region() is there */
+    KIT_ALLOC_SCOPES = 64,     /* mark() and release() are there */
+    KIT_ALLOC_ALIGN_MIN = 16   /* every block is aligned to this at least */
+};
+
+struct kit_alloc_stats {
+    size_t capacity;     /* bytes that could be given out if all were free */
+    size_t used;         /* bytes given out, rounding and padding included */
+    size_t peak;         /* highest `used` so far */
+    size_t blocks;       /* blocks given out and not freed */
+    size_t largest_free; /* a request of this size and minimal alignment would succeed */
+    uint64_t allocations;
+    uint64_t frees;
+    uint64_t failures; /* requests answered with NULL for lack of memory */
+};
+
+struct kit_alloc_ops {
+    /* `size` bytes at a multiple of `align` (a power of two; 0 means KIT_ALLOC_ALIGN_MIN), with
+     * undefined contents; NULL: not enough memory. size 0 gives a unique block of minimal size.
+     * The block is the caller's until freed. */
+    void *(*alloc)(struct kit_alloc *a, size_t size, size_t align);
+    /* Gives a block back; NULL is a no-op. `size` and `align` MUST be those of the request. */
+    void (*free)(struct kit_alloc *a, void *block, size_t size, size_t align);
+    /* Moves the block to one of new_size bytes and the same alignment, contents kept up to the
+     * smaller size, in place where possible. NULL: not enough memory, and the old block stays.
+     * block NULL means alloc(new_size, align). */
+    void *(*realloc)(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
+                     size_t align);
+    /* Bytes of the block that may be used; at least `size`. */
+    size_t (*usable_size)(const struct kit_alloc *a, const void *block, size_t size);
+    /* O(1) except largest_free, which may cost what a failing alloc costs. */
+    void (*stats)(const struct kit_alloc *a, struct kit_alloc_stats *out);
+    /* Verifies every invariant; 0 or KIT_ECORRUPT. May be O(heap). */
+    int (*check)(const struct kit_alloc *a);
+    /* optional: whether `block` is one that was given out and not freed. */
+    bool (*owns)(const struct kit_alloc *a, const void *block);
+    /* optional: calls `visit` for each block in address order, free ones too, until it returns
+     * nonzero, and returns that, or 0. The heap MUST NOT change meanwhile. */
+    int (*walk)(const struct kit_alloc *a,
+                int (*visit)(void *argument, void *block, size_t size, bool used), void *argument);
+    /* optional: manages a further region as well. 0, KIT_EINVAL, KIT_ENOMEM. */
+    int (*add_region)(struct kit_alloc *a, void *memory, size_t size);
+    /* optional: a mark of the present state ... */
+    size_t (*mark)(const struct kit_alloc *a);
+    /* optional: ... to which release returns, freeing all that was allocated since, in O(1). */
+    void (*release)(struct kit_alloc *a, size_t mark);
+};
+
+struct kit_alloc {
+    const struct kit_alloc_ops *ops;
+};
+
+struct kit_alloc_component {
+    const char *id; /* «alloc.tlsf» */
+    uint32_t abi;   /* KIT_ALLOC_ABI */
+    uint32_t features;
+    const struct kit_alloc_ops *ops;
+    /* Builds the allocator inside memory[0 ... size), at any alignment, its own state included.
+     * 0 and *out; KIT_EINVAL: an option; KIT_ENOMEM: `size` is too small to be of use. */
+    int (*open)(const uint64_t *options, void *memory, size_t size, struct kit_alloc **out);
+};
+/* cdef: end */
+
+/* Sole-component dispatch: with -DKIT_SOLE_ALLOC=kit_alloc_NAME a call is direct and ops that
+ * nobody calls are not linked in. */
+#ifdef KIT_SOLE_ALLOC
+extern const struct kit_alloc_component KIT_SOLE_ALLOC;
+#define KIT_ALLOC_OPS(a) ((void)(a), KIT_SOLE_ALLOC.ops)
+#define KIT_ALLOC_BIND(a, table) ((void)(a), (void)(table))
+#else
+#define KIT_ALLOC_OPS(a) ((a)->ops)
+#define KIT_ALLOC_BIND(a, table) ((void)((a)->ops = (table)))
+#endif
+
+/* cdef: begin */
+KIT_INLINE void *kit_alloc_alloc(struct kit_alloc *a, size_t size, size_t align)
+{
+    return KIT_ALLOC_OPS(a)->alloc(a, size, align);
+}
+
+KIT_INLINE void kit_alloc_free(struct kit_alloc *a, void *block, size_t size, size_t align)
+{
+    KIT_ALLOC_OPS(a)->free(a, block, size, align);
+}
+
+KIT_INLINE void *kit_alloc_realloc(struct kit_alloc *a, void *block, size_t old_size,
+                                   size_t new_size, size_t align)
+{
+    return KIT_ALLOC_OPS(a)->realloc(a, block, old_size, new_size, align);
+}
+
+KIT_INLINE size_t kit_alloc_usable_size(const struct kit_alloc *a, const void *block, size_t size)
+{
+    return KIT_ALLOC_OPS(a)->usable_size(a, block, size);
+}
+
+KIT_INLINE void kit_alloc_stats(const struct kit_alloc *a, struct kit_alloc_stats *out)
+{
+    KIT_ALLOC_OPS(a)->stats(a, out);
+}
+
+KIT_INLINE int kit_alloc_check(const struct kit_alloc *a)
+{
+    return KIT_ALLOC_OPS(a)->check(a);
+}
+
+KIT_INLINE bool kit_alloc_owns(const struct kit_alloc *a, const void *block)
+{
+    return KIT_ALLOC_OPS(a)->owns(a, block);
+}
+
+KIT_INLINE int kit_alloc_walk(const struct kit_alloc *a,
+                              int (*visit)(void *argument, void *block, size_t size, bool used),
+                              void *argument)
+{
+    return KIT_ALLOC_OPS(a)->walk(a, visit, argument);
+}
+
+KIT_INLINE int kit_alloc_add_region(struct kit_alloc *a, void *memory, size_t size)
+{
+    return KIT_ALLOC_OPS(a)->add_region(a, memory, size);
+}
+
+KIT_INLINE size_t kit_alloc_mark(const struct kit_alloc *a)
+{
+    return KIT_ALLOC_OPS(a)->mark(a);
+}
+
+KIT_INLINE void kit_alloc_release(struct kit_alloc *a, size_t mark)
+{
+    KIT_ALLOC_OPS(a)->release(a, mark);
+}
+/* cdef: end */
+
+#endif

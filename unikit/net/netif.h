@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* Network interfaces as components. What a component opens is the network_interface_t of the
+ * runtime environment (platform/env.h): a stack cannot tell a component from a platform's device.
+ *
+ * A component has one end or several (a pipe has two): open() fills `ends`. Two ends of one object
+ * MAY be used by two threads, one each; one end by one thread at a time. */
+#ifndef KIT_NET_NETIF_H
+#define KIT_NET_NETIF_H
+
+#include <unikit/platform/env.h>
+#include <unikit/rt/opt.h>
+
+/* cdef: begin */
+enum {
+    KIT_NETIF_ABI = 1,
+    KIT_NETIF_HEADER = 14,  /* Ethernet header, bytes */
+    KIT_NETIF_ENDS_MAX = 16,
+    /* features */
+    KIT_NETIF_LOSSLESS = 1 /* a frame that send took is received, in order, exactly once */
+};
+
+struct kit_netif_component {
+    const char *id; /* «netif.pipe» */
+    uint32_t abi;
+    uint32_t features;
+    uint32_t ends;
+    /* Bytes of memory that open() wants for these options; 0: an option is out of range. */
+    size_t (*memory_size)(const uint64_t *options);
+    /* Builds the object in memory (aligned to 64), fills ends[0 ... this->ends).
+     * 0; KIT_EINVAL, KIT_ENOMEM. */
+    int (*open)(const uint64_t *options, void *memory, size_t size, network_interface_t **ends);
+};
+
+KIT_INLINE int kit_netif_send(network_interface_t *network, const void *frame, size_t length)
+{
+    return network->send_packet(network, frame, length);
+}
+
+KIT_INLINE int kit_netif_receive(network_interface_t *network, void *buffer, size_t max_length)
+{
+    return network->receive_packet(network, buffer, max_length);
+}
+
+KIT_INLINE int kit_netif_configure(network_interface_t *network, const char *ip,
+                                   const char *netmask)
+{
+    return network->configure(network, ip, netmask);
+}
+
+KIT_INLINE int kit_netif_send_batch(network_interface_t *network, const struct kit_frame *frames,
+                                    size_t count)
+{
+    return network->send_batch(network, frames, count);
+}
+
+KIT_INLINE int kit_netif_receive_batch(network_interface_t *network, struct kit_frame *frames,
+                                       size_t count)
+{
+    return network->receive_batch(network, frames, count);
+}
+/* cdef: end */
+
+#endif

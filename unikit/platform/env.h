@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* The runtime environment: everything a platform gives an image, and nothing else gets in or out.
+ *
+ * The types and the life cycle are those of the basic unikernel framework; members are appended,
+ * never reordered. 20 calls in all (docs/design/environment.rst argues any further one):
+ * console write, read; network send, receive, configure, send_batch, receive_batch; block submit,
+ * complete; panic_handler; now_ns, wall_ns; entropy; wait; page_release, page_protect; cpu_start,
+ * cpu_wake; boot_option; exit.
+ *
+ * Rules for every call: the object comes first; no call allocates; no call blocks except `wait`;
+ * pointers handed in are read or written only during the call unless stated otherwise. A member
+ * may be NULL only where it says «optional»; an optional device object may be NULL as a whole. */
+#ifndef KIT_PLATFORM_ENV_H
+#define KIT_PLATFORM_ENV_H
+
+#include <unikit/rt/error.h>
+#include <unikit/rt/types.h>
+
+/* cdef: begin */
+typedef struct {
+    void *base_address;
+    uint64_t size; /* bytes */
+} memory_region_t;
+
+typedef struct console_interface console_interface_t;
+struct console_interface {
+    /* Takes up to `length` bytes; returns how many were taken (fewer when the other side is
+     * slow; callers MAY drop the rest, they MUST NOT spin on it). */
+    size_t (*write)(console_interface_t *console, const char *data, size_t length);
+    /* Copies up to `max_length` bytes of input; 0 if there is none. */
+    size_t (*read)(console_interface_t *console, char *buffer, size_t max_length);
+};
+
+/* One Ethernet frame, without FCS. The offload words are those of struct virtio_net_hdr (virtio
+ * 1.2, section 5.1.6): all zero means a complete frame with valid checksums. */
+struct kit_frame {
+    uint8_t *data;
+    uint32_t length;   /* bytes in use */
+    uint32_t capacity; /* bytes at data; receive only */
+    uint8_t flags;     /* VIRTIO_NET_HDR_F_* */
+    uint8_t gso_type;  /* VIRTIO_NET_HDR_GSO_* */
+    uint16_t header_length;
+    uint16_t gso_size;
+    uint16_t checksum_start;
+    uint16_t checksum_offset;
+};
+
+typedef struct network_interface network_interface_t;
+struct network_interface {
+    /* Sends one frame of `length` bytes (14 ... mtu + 14), copying it.
+     * 0; KIT_EAGAIN: queue full; KIT_EMSGSIZE; KIT_ECLOSED; KIT_EIO. */
+    int (*send_packet)(network_interface_t *network, const void *data, size_t length);
+    /* Copies one received frame; its length, or 0 if there is none. A frame longer than
+     * `max_length` is dropped and KIT_EMSGSIZE returned. */
+    int (*receive_packet)(network_interface_t *network, void *buffer, size_t max_length);
+    /* Tells the platform which address the image uses («10.0.0.2», «255.255.255.0»): platforms
+     * that route by address need it, the others check the syntax. 0 or KIT_EINVAL. */
+    int (*configure)(network_interface_t *network, const char *ip, const char *netmask);
+    /* As send_packet for `count` frames; the number taken (the first ones), or an error if the
+     * first was refused. Frames with offload words are taken only where `offloads` says so. */
+    int (*send_batch)(network_interface_t *network, const struct kit_frame *frames, size_t count);
+    /* Fills up to `count` frames (data and capacity given by the caller); the number filled. */
+    int (*receive_batch)(network_interface_t *network, struct kit_frame *frames, size_t count);
+    uint8_t mac[6];    /* the address of the image's end */
+    uint16_t mtu;      /* largest payload of a frame, bytes; 1500 unless said otherwise */
+    uint32_t offloads; /* VIRTIO_NET_F_* bits 0..31 that both directions may use; 0: none */
+};
+
+enum { KIT_BLOCK_READ = 0, KIT_BLOCK_WRITE = 1, KIT_BLOCK_FLUSH = 2 };
+
+struct kit_block_request {
+    uint64_t sector;   /* of 512 bytes */
+    void *data;        /* stays owned by the device until completed */
+    uint32_t length;   /* bytes, a multiple of 512 */
+    uint16_t kind;     /* KIT_BLOCK_* */
+    int16_t status;    /* set on completion: 0 or KIT_E... */
+};
+
+typedef struct block_interface block_interface_t;
+struct block_interface {
+    /* Queues one request; 0 or KIT_EAGAIN, KIT_EINVAL. The request stays the caller's. */
+    int (*submit)(block_interface_t *block, struct kit_block_request *request);
+    /* Up to `count` finished requests; their number. */
+    int (*complete)(block_interface_t *block, struct kit_block_request **done, size_t count);
+    uint64_t sectors;
+    bool read_only;
+};
+
+/* What may end a wait, as bits; `wait` returns those that did (0: the deadline). */
+enum {
+    KIT_WAKE_CONSOLE = 1,
+    KIT_WAKE_NETWORK = 2,
+    KIT_WAKE_BLOCK = 4,
+    KIT_WAKE_CPU = 8
+};
+
+enum { KIT_PAGE_NONE = 0, KIT_PAGE_READ = 1, KIT_PAGE_WRITE = 2 };
+
+typedef struct runtime_environment runtime_environment_t;
+struct runtime_environment {
+    memory_region_t memory;       /* free memory, zeroed, page aligned; the image owns it */
+    console_interface_t *console; /* never NULL */
+    network_interface_t *network; /* optional */
+    /* Stops the image as failed: message, registers and backtrace go to whoever started it.
+     * MUST NOT return. */
+    void (*panic_handler)(runtime_environment_t *env, const char *message);
+    block_interface_t *block; /* optional */
+    /* Monotonic time since an arbitrary start, ns. */
+    uint64_t (*now_ns)(runtime_environment_t *env);
+    /* Time since 1970-01-01T00:00:00Z without leap seconds, ns; 0 if the platform has none. */
+    uint64_t (*wall_ns)(runtime_environment_t *env);
+    /* Fills `buffer` with random bytes fit for keys. 0 or KIT_EIO. */
+    int (*entropy)(runtime_environment_t *env, void *buffer, size_t size);
+    /* Sleeps until `deadline_ns` (by now_ns; KIT_NEVER: none) or one of `wake` (KIT_WAKE_*) has
+     * something. Returns at once if something is there. MAY return early with 0. */
+    uint32_t (*wait)(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake);
+    /* Gives whole pages back; they read as zero afterwards and come back when touched.
+     * 0, KIT_EINVAL, KIT_ENOTSUP. */
+    int (*page_release)(runtime_environment_t *env, void *base, size_t size);
+    /* Changes the access to whole pages of `memory`; never executable.
+     * 0, KIT_EINVAL, KIT_ENOTSUP. */
+    int (*page_protect)(runtime_environment_t *env, void *base, size_t size, uint32_t access);
+    /* Starts processor `cpu` (1 ... cpus - 1) at entry(argument) on the stack that ends at
+     * `stack_top`. 0, KIT_EINVAL, KIT_ENOTSUP. */
+    int (*cpu_start)(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
+                     void *argument, void *stack_top);
+    /* Ends the `wait` of another processor with KIT_WAKE_CPU. */
+    void (*cpu_wake)(runtime_environment_t *env, uint32_t cpu);
+    /* The value given at boot for `name` («net.mini.address»), NUL terminated and valid for
+     * ever; NULL if none was given. "" is the application's own argument string. */
+    const char *(*boot_option)(runtime_environment_t *env, const char *name);
+    /* Ends the image. Platforms pass on what they can: 32 bits on kvm, 8 on Linux. MUST NOT
+     * return. */
+    void (*exit)(runtime_environment_t *env, int32_t code);
+    uint64_t cpu_features; /* KIT_CPU_* of rt/x86_64/cpu.h, usable at the image's privilege */
+    uint64_t start_ns;     /* now_ns at the image's first instruction */
+    uint32_t cpus;         /* processors that cpu_start may use, this one included */
+    const char *platform;  /* «kvm», «linux», «host» ... */
+};
+
+/* What a platform entry calls; does not return before the image ends. Returns the exit code. */
+typedef struct {
+    runtime_environment_t *runtime;
+    void *application_data;
+    bool initialized;
+} unikernel_state_t;
+/* cdef: end */
+
+/* The life cycle of the basic framework, implemented by image/runtime/main.c. */
+int init_unikernel(runtime_environment_t *env);
+int unikernel_main(runtime_environment_t *env);
+
+#endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/* The scheduler interface: tasks, deferred work and timers on one processor.
+ *
+ * The image's main loop (image/runtime/main.c) polls the devices, then calls turn(), then sleeps
+ * until deadline_ns() or an event; a scheduler never sleeps by itself. Work items and timers run
+ * to completion in the context of turn(). A task runs on its own stack where KIT_SCHED_THREADS is
+ * claimed, and then MAY block; elsewhere its entry is called once, from turn(), and MUST NOT block.
+ * Ops are appended, never reordered. All calls are made on the processor that opened the scheduler,
+ * unless a feature bit says otherwise. */
+#ifndef KIT_SCHED_SCHED_H
+#define KIT_SCHED_SCHED_H
+
+#include <unikit/alloc/alloc.h>
+#include <unikit/platform/env.h>
+#include <unikit/rt/list.h>
+
+/* cdef: begin */
+struct kit_sched;
+struct kit_task;
+
+enum {
+    KIT_SCHED_ABI = 1,
+    /* features */
+    KIT_SCHED_THREADS = 1 /* tasks have stacks: block, yield and join from a task work */
+};
+
+/* Deferred work: runs once, to completion, in the next turn. Memory is the caller's and stays in
+ * place until it ran or was cancelled. Zero it before first use. */
+struct kit_work {
+    struct kit_list link;
+    void (*run)(struct kit_work *work);
+    bool queued;
+};
+
+/* A one-shot timer; memory as for kit_work. It may be armed again from its own function. */
+struct kit_timer {
+    uint64_t deadline_ns;
+    void (*run)(struct kit_timer *timer);
+    size_t position; /* the scheduler's; 0: not armed */
+};
+
+struct kit_task_spec {
+    void (*entry)(void *argument);
+    void *argument;
+    const char *name;    /* valid as long as the task; NULL: unnamed */
+    size_t stack_size;   /* bytes; 0: the component's option */
+    uint32_t priority;   /* policies that know priorities; 0: default */
+    uint32_t flags;      /* KIT_TASK_* */
+};
+
+enum { KIT_TASK_DETACHED = 1 /* nobody joins: freed on exit */ };
+
+struct kit_sched_stats {
+    uint64_t switches; /* to a task's stack */
+    uint64_t turns;    /* turns that found something to do */
+    uint64_t timers;   /* fired */
+    uint64_t work;     /* items run */
+    uint64_t spawned;
+    size_t tasks;       /* alive now */
+    size_t runnable;    /* of these, ready */
+    size_t armed;       /* timers */
+    size_t stack_peak;  /* deepest use of any stack so far, bytes; 0: not measured */
+};
+
+struct kit_sched_ops {
+    /* Runs what is due: expired timers, the work queued when the turn began, and each task that
+     * was ready when it began once. Returns whether there was anything. */
+    bool (*turn)(struct kit_sched *s);
+    /* When turn() will have something to do: 0 means now, KIT_NEVER means only after an event. */
+    uint64_t (*deadline_ns)(struct kit_sched *s);
+    /* Queues work; a no-op if it is queued. */
+    void (*post)(struct kit_sched *s, struct kit_work *work);
+    /* Takes work out of the queue; false if it was not in it. */
+    bool (*cancel_work)(struct kit_sched *s, struct kit_work *work);
+    /* (Re)arms a timer. 0 or KIT_ENOMEM. Cost: see the component. */
+    int (*arm)(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_ns);
+    /* Disarms a timer; false if it was not armed. */
+    bool (*cancel)(struct kit_sched *s, struct kit_timer *timer);
+    /* Creates a task, ready to run. 0 and *out (NULL allowed for a detached task); KIT_ENOMEM,
+     * KIT_EINVAL. A task that is not detached MUST be joined. */
+    int (*spawn)(struct kit_sched *s, const struct kit_task_spec *spec, struct kit_task **out);
+    /* The running task; NULL in the context of turn()'s caller, work and timers. */
+    struct kit_task *(*current)(const struct kit_sched *s);
+    /* Lets other ready tasks run; from a task. Elsewhere a no-op. */
+    void (*yield)(struct kit_sched *s);
+    /* Sleeps until wake() or the deadline; from a task. 0: woken (also if the wake came before);
+     * KIT_ETIMEDOUT; KIT_ENOTSUP outside a task or without KIT_SCHED_THREADS. */
+    int (*block)(struct kit_sched *s, uint64_t deadline_ns);
+    /* Ends a block(), or makes the task's next one return at once. */
+    void (*wake)(struct kit_sched *s, struct kit_task *task);
+    /* Ends the running task; from a task with a stack. MUST NOT return. */
+    void (*exit)(struct kit_sched *s);
+    /* Waits for a task to end and frees it. 0; KIT_ETIMEDOUT; KIT_EAGAIN: not ended, and the
+     * caller cannot block; KIT_EINVAL: a task joins itself. */
+    int (*join)(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns);
+    void (*stats)(const struct kit_sched *s, struct kit_sched_stats *out);
+    /* Verifies every invariant; 0 or KIT_ECORRUPT. */
+    int (*check)(const struct kit_sched *s);
+    /* Frees everything; tasks that are still alive are dropped as they stand. */
+    void (*close)(struct kit_sched *s);
+};
+
+struct kit_sched {
+    const struct kit_sched_ops *ops;
+};
+
+struct kit_sched_component {
+    const char *id;
+    uint32_t abi;
+    uint32_t features;
+    const struct kit_sched_ops *ops;
+    /* Time comes from env->now_ns, memory (tasks, stacks, timers) from alloc; both stay the
+     * caller's and outlive the scheduler. env->page_protect, where present, guards stacks.
+     * 0 and *out; KIT_EINVAL, KIT_ENOMEM. */
+    int (*open)(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,
+                struct kit_sched **out);
+};
+/* cdef: end */
+
+#ifdef KIT_SOLE_SCHED
+extern const struct kit_sched_component KIT_SOLE_SCHED;
+#define KIT_SCHED_OPS(s) ((void)(s), KIT_SOLE_SCHED.ops)
+#define KIT_SCHED_BIND(s, table) ((void)(s), (void)(table))
+#else
+#define KIT_SCHED_OPS(s) ((s)->ops)
+#define KIT_SCHED_BIND(s, table) ((void)((s)->ops = (table)))
+#endif
+
+/* cdef: begin */
+KIT_INLINE bool kit_sched_turn(struct kit_sched *s)
+{
+    return KIT_SCHED_OPS(s)->turn(s);
+}
+
+KIT_INLINE uint64_t kit_sched_deadline_ns(struct kit_sched *s)
+{
+    return KIT_SCHED_OPS(s)->deadline_ns(s);
+}
+
+KIT_INLINE void kit_sched_post(struct kit_sched *s, struct kit_work *work)
+{
+    KIT_SCHED_OPS(s)->post(s, work);
+}
+
+KIT_INLINE bool kit_sched_cancel_work(struct kit_sched *s, struct kit_work *work)
+{
+    return KIT_SCHED_OPS(s)->cancel_work(s, work);
+}
+
+KIT_INLINE int kit_sched_arm(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_ns)
+{
+    return KIT_SCHED_OPS(s)->arm(s, timer, deadline_ns);
+}
+
+KIT_INLINE bool kit_sched_cancel(struct kit_sched *s, struct kit_timer *timer)
+{
+    return KIT_SCHED_OPS(s)->cancel(s, timer);
+}
+
+KIT_INLINE int kit_sched_spawn(struct kit_sched *s, const struct kit_task_spec *spec,
+                               struct kit_task **out)
+{
+    return KIT_SCHED_OPS(s)->spawn(s, spec, out);
+}
+
+KIT_INLINE struct kit_task *kit_sched_current(const struct kit_sched *s)
+{
+    return KIT_SCHED_OPS(s)->current(s);
+}
+
+KIT_INLINE void kit_sched_yield(struct kit_sched *s)
+{
+    KIT_SCHED_OPS(s)->yield(s);
+}
+
+KIT_INLINE int kit_sched_block(struct kit_sched *s, uint64_t deadline_ns)
+{
+    return KIT_SCHED_OPS(s)->block(s, deadline_ns);
+}
+
+KIT_INLINE void kit_sched_wake(struct kit_sched *s, struct kit_task *task)
+{
+    KIT_SCHED_OPS(s)->wake(s, task);
+}
+
+KIT_INLINE void kit_sched_exit(struct kit_sched *s)
+{
+    KIT_SCHED_OPS(s)->exit(s);
+}
+
+KIT_INLINE int kit_sched_join(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns)
+{
+    return KIT_SCHED_OPS(s)->join(s, task, deadline_ns);
+}
+
+KIT_INLINE void kit_sched_stats(const struct kit_sched *s, struct kit_sched_stats *out)
+{
+    KIT_SCHED_OPS(s)->stats(s, out);
+}
+
+KIT_INLINE int kit_sched_check(const struct kit_sched *s)
+{
+    return KIT_SCHED_OPS(s)->check(s);
+}
+
+KIT_INLINE void kit_sched_close(struct kit_sched *s)
+{
+    KIT_SCHED_OPS(s)->close(s);
+}
+/* cdef: end */
+
+#endif
