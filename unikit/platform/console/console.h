@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* Console components: what an image opens is the console_interface_t of the environment, so a
+ * component may stand in front of the platform's own console or replace it. */
+#ifndef KIT_PLATFORM_CONSOLE_CONSOLE_H
+#define KIT_PLATFORM_CONSOLE_CONSOLE_H
+
+#include <unikit/alloc/alloc.h>
+#include <unikit/net/net.h>
+#include <unikit/platform/env.h>
+
+/* cdef: begin */
+enum { KIT_CONSOLE_ABI = 1, KIT_CONSOLE_INNER_MAX = 4 };
+
+/* What a console may build on; parts that the image does not have are NULL. */
+struct kit_console_parts {
+    runtime_environment_t *env;
+    struct kit_alloc *alloc;
+    struct kit_net *net;
+    console_interface_t *inner[KIT_CONSOLE_INNER_MAX]; /* tee: where to write */
+    uint32_t inner_count;
+};
+
+struct kit_console_component {
+    const char *id;
+    uint32_t abi;
+    uint32_t features;
+    /* 0 and *out; KIT_EINVAL, KIT_ENOMEM, KIT_ENOTSUP (a part it needs is missing). */
+    int (*open)(const uint64_t *options, const struct kit_console_parts *parts,
+                console_interface_t **out);
+};
+
+KIT_INLINE size_t kit_console_write(console_interface_t *console, const char *data, size_t length)
+{
+    return console->write(console, data, length);
+}
+
+KIT_INLINE size_t kit_console_input(console_interface_t *console, char *buffer, size_t max_length)
+{
+    return console->read(console, buffer, max_length);
+}
+/* cdef: end */
+
+#endif
