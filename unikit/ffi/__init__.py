@@ -1,0 +1,1 @@
+"""How C becomes Python, for unikit's own components and for third-party packages alike."""

@@ -1,0 +1,134 @@
+"""Find components: built-in and third-party ones come through the same entry-point group.
+
+The scan runs at first use and is cached. ``UNIKIT_NO_PLUGINS=1`` leaves other distributions out. A
+plug-in that cannot be loaded never takes the others down: it is listed in :func:`broken`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from functools import cache
+
+from unikit.component import Component
+from unikit.errors import CompositionError, NotFound
+
+GROUP = "unikit.components"
+DISTRIBUTION = "unikit-os"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One registered component, not loaded yet.
+
+    :ivar id: what the entry point is called.
+    :ivar target: ``module:Class``.
+    :ivar distribution: the package that brings it.
+    """
+
+    id: str
+    target: str
+    distribution: str
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """Return every registered component by id, without importing any.
+
+    :raises CompositionError: two distributions claim one id; both are named.
+    """
+    found: dict[str, Entry] = {}
+    problems = []
+    for entry in _scan():
+        if entry.distribution != DISTRIBUTION and os.environ.get("UNIKIT_NO_PLUGINS") == "1":
+            continue
+        other = found.setdefault(entry.id, entry)
+        if other != entry:
+            if other.distribution == entry.distribution and other.target == entry.target:
+                continue
+            problems.append(f"{entry.id}: claimed by both {other.distribution} ({other.target}) and "
+                            f"{entry.distribution} ({entry.target}); uninstall one of them")
+    if problems:
+        raise CompositionError(problems)
+    return dict(sorted(found.items()))
+
+
+def find(name: str, domain: str | None = None) -> type[Component]:
+    """Return the record of a component.
+
+    :param name: an id (``"alloc.tlsf"``), or a bare name with ``domain`` (``"tlsf"``).
+    :raises NotFound: there is none; the message lists what there is in that domain.
+    :raises CompositionError: its record cannot be loaded or does not fit its entry point.
+    """
+    key = f"{domain}.{name}" if domain and "." not in name else name
+    entry = entries().get(key)
+    if entry is None:
+        prefix = key.partition(".")[0] + "."
+        known = [each.removeprefix(prefix) for each in entries() if each.startswith(prefix)]
+        raise NotFound(f"there is no component {key!r}; known: {', '.join(known) or 'none'}")
+    record = _load(entry)
+    if isinstance(record, str):
+        raise CompositionError([f"{key} (from {entry.distribution}) cannot be loaded: {record}"])
+    return record
+
+
+def components(domain: str | None = None) -> list[type[Component]]:
+    """Return every record that loads, sorted by id; of one domain if given."""
+    return [record for entry in entries().values()
+            if domain is None or entry.id.startswith(domain + ".")
+            if not isinstance(record := _load(entry), str)]
+
+
+def broken() -> dict[str, str]:
+    """Return the ids whose record does not load, each with the reason."""
+    return {entry.id: reason for entry in entries().values()
+            if isinstance(reason := _load(entry), str)}
+
+
+def clear() -> None:
+    """Forget the scan; the next use repeats it (after an installation, in tests)."""
+    entries.cache_clear()
+    _load.cache_clear()
+
+
+def _scan() -> list[Entry]:
+    from importlib import metadata  # 15 ms: not before a component is asked for by name
+    found = []
+    for point in metadata.entry_points(group=GROUP):
+        name = point.dist.name if point.dist else "?"
+        found.append(Entry(point.name, point.value, name))
+    if not any(entry.distribution == DISTRIBUTION for entry in found):
+        found += _checkout()
+    return found
+
+
+def _checkout() -> list[Entry]:
+    """Read the entry points of a source tree that runs without being installed."""
+    import tomllib
+    from pathlib import Path
+    path = Path(__file__).resolve().parents[1] / "pyproject.toml"
+    if not path.exists():
+        return []
+    project = tomllib.loads(path.read_text())["project"]
+    return [Entry(name, target, DISTRIBUTION)
+            for name, target in project["entry-points"].get(GROUP, {}).items()]
+
+
+@cache
+def _load(entry: Entry) -> type[Component] | str:
+    """Import a record, or say why not."""
+    import importlib
+    module, _, attribute = entry.target.partition(":")
+    try:
+        record = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a foreign module does must not stop the others
+        _log.debug("loading %s", entry, exc_info=True)
+        return f"{type(error).__name__}: {error}"
+    if not (isinstance(record, type) and issubclass(record, Component)):
+        return f"{entry.target} is not a component record"
+    if record.id != entry.id:
+        return f"its id is {record.id!r}, its entry point says {entry.id!r}"
+    return record
