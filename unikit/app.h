@@ -106,6 +106,9 @@ void kit_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 size_t kit_console_read(char *buffer, size_t max_length);
 /* Boot option by name, «» for the argument string; NULL: not given. */
 const char *kit_boot_option(const char *name);
+/* The value of an option that the application declares in its image.py («port»), in the form of
+ * rt/opt.h; an undeclared name panics. */
+uint64_t kit_app_option(const char *name);
 const char *kit_platform_name(void);
 /* Ids of the image's components: the n-th, or NULL. */
 const char *kit_component_at(size_t index);

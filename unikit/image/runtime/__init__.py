@@ -1,0 +1,50 @@
+"""The runtime of an image: its life cycle and :file:`app.h`, in freestanding C.
+
+``composition.h`` is what the emitted ``composition.c`` must define.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).resolve().parent
+
+
+def sources(*, net: bool, threads: bool) -> tuple[Path, ...]:
+    """Return the C files that an image with these parts compiles.
+
+    :param net: the plan has a TCP/IP stack.
+    :param threads: its scheduler claims ``KIT_SCHED_THREADS``.
+    """
+    names = ["main.c", "app.c", "options.c", "files.c"]
+    if net:
+        names.append("net.c")
+    if threads:
+        names.append("thread.c")
+    if net and threads:
+        names.append("blocking.c")
+    return tuple(_FOLDER / name for name in names)
+
+
+SERVES = {
+    "net": ("net.c", "a network stack", 'net="mini"'),
+    "thread": ("thread.c", "a scheduler with threads", 'sched="coop"'),
+    "blocking": ("blocking.c", "a network stack and a scheduler with threads",
+                 'net="mini", sched="coop"'),
+}
+"""Which file serves what, in words: for the message when an application calls what its plan lacks."""
+
+
+def lacking(symbol: str) -> tuple[str, str] | None:
+    """Say what a composition lacks when the linker does not find ``symbol``.
+
+    :returns: what is missing in words and what to write to get it; ``None``: not one of app.h's.
+    """
+    if symbol.startswith(("kit_tcp_wait_", "kit_tcp_read", "kit_tcp_write")):
+        return SERVES["blocking"][1:]
+    if symbol.startswith(("kit_tcp_", "kit_udp_", "kit_net_")):
+        return SERVES["net"][1:]
+    if symbol.startswith(("kit_task_join", "kit_task_yield", "kit_task_sleep_until", "kit_mutex_",
+                          "kit_condition_", "kit_semaphore_")):
+        return SERVES["thread"][1:]
+    return None
