@@ -191,6 +191,16 @@ class Machine(abc.ABC):
     def close(self) -> None:
         """Stop and free everything; idempotent."""
 
+    def adopt(self, resource: Any) -> None:
+        """Close ``resource`` (anything with ``close()``) once the machine is closed."""
+        self.__dict__.setdefault("_adopted", []).append(resource)
+
+    def release(self) -> None:
+        """Close what was adopted, last first; :meth:`close` of every platform ends with this."""
+        adopted: list[Any] = self.__dict__.pop("_adopted", [])
+        while adopted:
+            adopted.pop().close()
+
     def __enter__(self) -> Machine:
         return self
 
@@ -214,6 +224,15 @@ class Platform(Component):
 
     side = "host"
     entry: ClassVar[str] = ""
+
+    @classmethod
+    def entry_sources(cls) -> tuple[Path, ...]:
+        """Return the C and assembly files of its image entry: all in ``guest/`` beside the record.
+
+        A platform that boots another's entry has none and names that entry.
+        """
+        guest = cls.folder() / "guest"
+        return tuple(sorted(path for ending in ("*.S", "*.c") for path in guest.glob(ending)))
 
     @classmethod
     @abc.abstractmethod
