@@ -1,0 +1,111 @@
+"""Fixtures that ask the machine, and a closing line that says what was really exercised."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CAPABILITIES = ("kvm", "kvm-svm", "tap", "seccomp", "huge pages")
+"""What a machine may or may not be able to do; each test that needs one of them says so with
+``@pytest.mark.exercises("tap")``, a fixture of that name, or by its place (``_BY_PLACE``)."""
+
+_BY_PLACE = {
+    "kvm": re.compile(r"test_\w*kvm\w*\.py|/kvm/|\[kvm"),
+    "kvm-svm": re.compile(r"svm"),
+    "tap": re.compile(r"test_tap\.py|::test_\w*tap\w*|\[tap"),
+    "seccomp": re.compile(r"seccomp"),
+    "huge pages": re.compile(r"huge"),
+}
+
+_exercised: Counter[str] = Counter()
+_skipped: dict[str, str] = {}
+_serial = itertools.count()
+
+
+def needs(item: pytest.Item) -> set[str]:
+    """Return the capabilities that a test exercises when it passes."""
+    named = {name for mark in item.iter_markers("exercises") for name in mark.args}
+    named |= {name.replace("_", " ") for name in getattr(item, "fixturenames", ())}
+    named |= {name for name, pattern in _BY_PLACE.items() if pattern.search(item.nodeid)}
+    if item.get_closest_marker("kvm"):
+        named.add("kvm")
+    return named & set(CAPABILITIES)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot do, each with its reason, and note what each test needs."""
+    for item in items:
+        item.user_properties += [("exercises", name) for name in sorted(needs(item))]
+        if item.get_closest_marker("root") and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+        if item.get_closest_marker("kvm") and (reason := kvm_reason()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count the capabilities of tests that passed; keep the reason of the first skipped one."""
+    for name, value in report.user_properties:
+        if name != "exercises":
+            continue
+        if report.when == "call" and report.passed:
+            _exercised[value] += 1
+        elif report.skipped and isinstance(report.longrepr, tuple):
+            _skipped.setdefault(value, report.longrepr[2].removeprefix("Skipped: "))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print one line per run: what was exercised, by how many tests, and what was not, and why."""
+    parts = []
+    for name in CAPABILITIES:
+        count = _exercised[name]
+        parts.append(f"{name}: {count} passed" if count
+                     else f"{name}: NOT ({_skipped.get(name, 'no test ran')})")
+    terminalreporter.write_line("exercised: " + "; ".join(parts))
+
+
+def kvm_reason() -> str | None:
+    """Say why images cannot run on /dev/kvm here; ``None`` if they can."""
+    if not Path("/dev/kvm").exists():
+        return "there is no /dev/kvm"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "no permission on /dev/kvm"
+    try:
+        from unikit import registry
+        from unikit.platform.api import probe
+        return probe(registry.find("platform.kvm"))
+    except Exception as error:  # the platform itself is broken: the tests that use it must say so
+        return None if os.environ.get("CI") else f"platform.kvm: {error}"
+
+
+@pytest.fixture
+def kvm() -> None:
+    """Skip, with the reason, where images cannot run on /dev/kvm."""
+    if reason := kvm_reason():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def root() -> None:
+    """Skip where the tests do not run as root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.fixture
+def netns(root: None) -> Iterator[str]:
+    """Make an empty network namespace with a live loopback; its name. Gone afterwards."""
+    from pyroute2 import NetNS, netns as namespaces
+    name = f"unikit-test-{os.getpid()}-{next(_serial)}"
+    space = NetNS(name)
+    try:
+        space.link("set", index=1, state="up")
+        yield name
+    finally:
+        space.close()
+        namespaces.remove(name)
