@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* app.h over the components of the composition: what every image can serve. */
+#include <unikit/image/runtime/runtime.h>
+
+enum { LINE_MAX = 255 };
+
+/* The stack protector of the whole image checks against this word. */
+extern uintptr_t __stack_chk_guard;
+uintptr_t __stack_chk_guard = (uintptr_t)UINT64_C(0x00a5c3967e1bd40f);
+_Noreturn void __stack_chk_fail(void);
+
+void __stack_chk_fail(void)
+{
+    kit_panic("a stack frame was overwritten");
+}
+
+/* Called once, by a function that never returns: frames below would fail their check. The lowest
+ * byte is zero, so that a string function which runs over cannot write the right value. */
+__attribute__((noinline, no_stack_protector)) void
+kit_runtime_guard_stacks(runtime_environment_t *env)
+{
+    uintptr_t word;
+    if (env->entropy(env, &word, sizeof word) == 0)
+        __stack_chk_guard = word & ~(uintptr_t)0xff;
+}
+
+void *kit_memory_alloc(size_t size, size_t align)
+{
+    return kit_alloc_alloc(kit_runtime.alloc, size, align);
+}
+
+void kit_memory_free(void *block, size_t size, size_t align)
+{
+    kit_alloc_free(kit_runtime.alloc, block, size, align);
+}
+
+void *kit_memory_realloc(void *block, size_t old_size, size_t new_size, size_t align)
+{
+    return kit_alloc_realloc(kit_runtime.alloc, block, old_size, new_size, align);
+}
+
+void kit_task_post(struct kit_work *work)
+{
+    kit_sched_post(kit_runtime.sched, work);
+}
+
+int kit_task_spawn(const struct kit_task_spec *spec, struct kit_task **out)
+{
+    return kit_sched_spawn(kit_runtime.sched, spec, out);
+}
+
+struct kit_task *kit_task_current(void)
+{
+    return kit_sched_current(kit_runtime.sched);
+}
+
+int kit_timer_start(struct kit_timer *timer, uint64_t delay_ns)
+{
+    uint64_t now = kit_clock_now();
+    uint64_t deadline_ns = delay_ns < KIT_NEVER - now ? now + delay_ns : KIT_NEVER - 1;
+    return kit_sched_arm(kit_runtime.sched, timer, deadline_ns);
+}
+
+bool kit_timer_stop(struct kit_timer *timer)
+{
+    return kit_sched_cancel(kit_runtime.sched, timer);
+}
+
+struct kit_sched *kit_task_scheduler(void)
+{
+    return kit_runtime.sched;
+}
+
+uint64_t kit_clock_now(void)
+{
+    return kit_runtime.state.runtime->now_ns(kit_runtime.state.runtime);
+}
+
+uint64_t kit_clock_wall(void)
+{
+    return kit_runtime.state.runtime->wall_ns(kit_runtime.state.runtime);
+}
+
+int kit_random(void *buffer, size_t size)
+{
+    return kit_runtime.state.runtime->entropy(kit_runtime.state.runtime, buffer, size);
+}
+
+/* Says what was lost as soon as the console takes text again; false: it still does not. */
+static __attribute__((cold)) bool report_lost(console_interface_t *console)
+{
+    char line[48];
+    size_t length = kit_format(line, sizeof line, "\n[%zu bytes lost]\n", kit_runtime.console_lost);
+    if (kit_console_write(console, line, length) < length)
+        return false;
+    kit_runtime.console_lost = 0;
+    return true;
+}
+
+void kit_print(const char *text, size_t length)
+{
+    console_interface_t *console = kit_runtime.console;
+    if (length == 0)
+        return;
+    if (kit_runtime.console_lost != 0 && !report_lost(console)) {
+        kit_runtime.console_lost += length;
+        return;
+    }
+    size_t taken = kit_console_write(console, text, length);
+    /* One more try for the rest: a ring that wrapped takes the second half at once. */
+    if (taken < length && taken != 0)
+        taken += kit_console_write(console, text + taken, length - taken);
+    kit_runtime.console_lost += length - taken;
+}
+
+void kit_log(const char *format, ...)
+{
+    char line[LINE_MAX + 2];
+    va_list arguments;
+    va_start(arguments, format);
+    size_t length = kit_vformat(line, LINE_MAX + 1, format, arguments);
+    va_end(arguments);
+    if (length > LINE_MAX)
+        length = LINE_MAX;
+    line[length] = '\n';
+    kit_print(line, length + 1);
+}
+
+size_t kit_console_read(char *buffer, size_t max_length)
+{
+    kit_runtime.console_wanted = true;
+    return kit_console_input(kit_runtime.console, buffer, max_length);
+}
+
+const char *kit_boot_option(const char *name)
+{
+    return kit_runtime.state.runtime->boot_option(kit_runtime.state.runtime, name);
+}
+
+uint64_t kit_app_option(const char *name)
+{
+    size_t length = strlen(name);
+    for (uint32_t i = 0; i < kit_composition.app_option_count; i++) {
+        const struct kit_app_option *option = &kit_composition.app_options[i];
+        if (strlen(option->name) == length && memcmp(option->name, name, length) == 0)
+            return *option->value;
+    }
+    kit_panic("kit_app_option: image.py does not declare this option");
+}
+
+const char *kit_platform_name(void)
+{
+    return kit_runtime.state.runtime->platform;
+}
+
+const char *kit_component_at(size_t index)
+{
+    for (size_t i = 0; i < index; i++)
+        if (kit_composition.components[i] == NULL)
+            return NULL;
+    return kit_composition.components[index];
+}
+
+void kit_statistics(struct kit_alloc_stats *memory, struct kit_sched_stats *tasks,
+                    struct kit_net_stats *network)
+{
+    if (memory != NULL)
+        kit_alloc_stats(kit_runtime.alloc, memory);
+    if (tasks != NULL)
+        kit_sched_stats(kit_runtime.sched, tasks);
+    if (network != NULL) {
+        if (kit_composition.net != NULL)
+            kit_net_stats(kit_runtime.net, network);
+        else
+            memset(network, 0, sizeof *network);
+    }
+}
+
+void kit_exit(int32_t code)
+{
+    runtime_environment_t *env = kit_runtime.state.runtime;
+    if (kit_composition.console_count != 0)
+        kit_console_write(kit_runtime.console, NULL, 0);
+    env->exit(env, code);
+    __builtin_trap();
+}

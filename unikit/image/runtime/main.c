@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of an image, in the order of the basic unikernel framework: console, memory, scheduler,
+ * network, further consoles, init_application; then for ever: receive and handle packets, run what
+ * is due, process_application_logic, and sleep when nothing did anything.
+ *
+ * An image ends by kit_exit, by a nonzero result of init_application, or here when nothing can ever
+ * happen again: no timer, no network, nobody reads the console. If no task is left it is simply
+ * finished (code 0: hello ends this way); tasks that are still blocked are a deadlock, which is a
+ * bug and panics. */
+#include <unikit/image/runtime/runtime.h>
+
+struct kit_runtime kit_runtime;
+
+/* Optional in an application: absent ones are null and their calls vanish. */
+__attribute__((weak)) void process_application_logic(void);
+__attribute__((weak)) bool has_pending_work(void);
+
+void kit_panic(const char *message)
+{
+    runtime_environment_t *env = kit_runtime.state.runtime;
+    if (env != NULL)
+        env->panic_handler(env, message);
+    __builtin_trap();
+}
+
+/* A component that does not open: says which and why, for people. */
+static __attribute__((cold)) int refuse(const char *id, int code)
+{
+    const char *why = code == KIT_ENOMEM    ? "too little memory"
+                      : code == KIT_EINVAL  ? "an option is out of range"
+                      : code == KIT_ENOTSUP ? "a part it needs is missing"
+                                            : "it failed to start";
+    static const char *const words[] = {"cannot start ", ": ", "\n"};
+    kit_print(words[0], strlen(words[0]));
+    kit_print(id, strlen(id));
+    kit_print(words[1], strlen(words[1]));
+    kit_print(why, strlen(why));
+    kit_print(words[2], strlen(words[2]));
+    return KIT_EXIT_REFUSED;
+}
+
+static int init_memory(void *base, uint64_t size)
+{
+    return kit_composition.alloc->open(kit_composition.alloc_options, base, size,
+                                       &kit_runtime.alloc);
+}
+
+/* The interface the stack runs on: the composition's own, or the platform's. */
+static int find_network(runtime_environment_t *env, network_interface_t **out)
+{
+    const struct kit_netif_component *netif = kit_composition.netif;
+    if (netif == NULL) {
+        *out = env->network;
+        return env->network != NULL ? 0 : KIT_ENOTSUP;
+    }
+    network_interface_t *ends[KIT_NETIF_ENDS_MAX] = {NULL};
+    size_t size = netif->memory_size(kit_composition.netif_options);
+    if (size == 0)
+        return KIT_EINVAL;
+    void *memory = kit_alloc_alloc(kit_runtime.alloc, size, 64);
+    if (memory == NULL)
+        return KIT_ENOMEM;
+    int rc = netif->open(kit_composition.netif_options, memory, size, ends);
+    *out = ends[0];
+    return rc;
+}
+
+static struct kit_address ipv4(uint32_t address)
+{
+    struct kit_address out = {.family = address != 0 ? 4 : 0};
+    for (unsigned i = 0; i < 4; i++)
+        out.bytes[i] = (uint8_t)(address >> (24 - 8 * i));
+    return out;
+}
+
+static int open_network(runtime_environment_t *env)
+{
+    network_interface_t *network = NULL;
+    int rc = find_network(env, &network);
+    if (rc != 0)
+        return refuse(kit_composition.netif != NULL ? kit_composition.netif->id
+                                                    : "the network: no interface was given",
+                      rc);
+    rc = kit_composition.net->open(kit_composition.net_options, env, network, kit_runtime.alloc,
+                                   &kit_runtime.net);
+    struct kit_address own;
+    if (rc == 0 && kit_composition.default_address != 0 &&
+        kit_net_address(kit_runtime.net, 4, &own) != 0) {
+        struct kit_address address = ipv4(KIT_OPT_PREFIX_ADDRESS(kit_composition.default_address));
+        struct kit_address gateway = ipv4(kit_composition.default_gateway);
+        rc = kit_net_configure(kit_runtime.net, &address,
+                               KIT_OPT_PREFIX_LENGTH(kit_composition.default_address), &gateway);
+    }
+    return rc == 0 ? 0 : refuse(kit_composition.net->id, rc);
+}
+
+static int open_consoles(runtime_environment_t *env)
+{
+    struct kit_console_parts parts = {
+        .env = env, .alloc = kit_runtime.alloc, .net = kit_runtime.net};
+    console_interface_t *last = env->console;
+    for (uint32_t i = 0; i < kit_composition.console_count; i++) {
+        const struct kit_console_choice *choice = &kit_composition.consoles[i];
+        int rc = choice->component->open(choice->options, &parts, &last);
+        if (rc != 0)
+            return refuse(choice->component->id, rc);
+        if (parts.inner_count < KIT_CONSOLE_INNER_MAX)
+            parts.inner[parts.inner_count++] = last;
+    }
+    kit_runtime.console = last;
+    return 0;
+}
+
+int init_unikernel(runtime_environment_t *env)
+{
+    kit_runtime.state.runtime = env;
+    kit_runtime.console = env->console;
+    if (kit_composition.boot_option_count != 0) {
+        int refused = kit_runtime_read_options(env);
+        if (refused != 0)
+            return refused;
+    }
+    int rc = init_memory(env->memory.base_address, env->memory.size);
+    if (rc != 0)
+        return refuse(kit_composition.alloc->id, rc);
+    rc = kit_composition.sched->open(kit_composition.sched_options, env, kit_runtime.alloc,
+                                     &kit_runtime.sched);
+    if (rc != 0)
+        return refuse(kit_composition.sched->id, rc);
+    if (kit_composition.net != NULL && (rc = open_network(env)) != 0)
+        return rc;
+    if (kit_composition.console_count != 0 && (rc = open_consoles(env)) != 0)
+        return rc;
+    kit_runtime.state.initialized = true;
+    return init_application();
+}
+
+/* Nothing can ever happen again. */
+static _Noreturn void finish(void)
+{
+    if (kit_composition.sched->features & KIT_SCHED_THREADS) {
+        struct kit_sched_stats stats;
+        kit_sched_stats(kit_runtime.sched, &stats);
+        if (stats.tasks != 0)
+            kit_panic("deadlock: every task is blocked and nothing can wake one");
+    }
+    kit_exit(0);
+}
+
+static void enter_low_power_state(runtime_environment_t *env)
+{
+    /* A console that holds text back tries again before the silence (console.h). */
+    if (kit_composition.console_count != 0)
+        kit_console_write(kit_runtime.console, NULL, 0);
+    uint64_t deadline_ns = kit_sched_deadline_ns(kit_runtime.sched);
+    uint32_t wake = kit_runtime.console_wanted ? KIT_WAKE_CONSOLE : 0;
+    if (kit_composition.net != NULL) {
+        uint64_t net_ns = kit_net_deadline_ns(kit_runtime.net);
+        deadline_ns = net_ns < deadline_ns ? net_ns : deadline_ns;
+        wake |= kit_composition.netif == NULL ? KIT_WAKE_NETWORK : 0;
+    }
+    if (deadline_ns == KIT_NEVER && wake == 0)
+        finish();
+    if (deadline_ns != 0)
+        env->wait(env, deadline_ns, wake);
+}
+
+int unikernel_main(runtime_environment_t *env)
+{
+    kit_runtime_guard_stacks(env);
+    int code = init_unikernel(env);
+    if (code != 0)
+        kit_exit(code);
+    for (;;) {
+        bool busy = kit_composition.net != NULL && kit_net_poll(kit_runtime.net);
+        busy |= kit_sched_turn(kit_runtime.sched);
+        if (process_application_logic != NULL)
+            process_application_logic();
+        if (!busy && !(has_pending_work != NULL && has_pending_work()))
+            enter_low_power_state(env);
+    }
+}

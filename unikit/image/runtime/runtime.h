@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* What the runtime's files share. The one writable object of an image's own beside the boot
+ * options; layer 4 alone may have it. */
+#ifndef KIT_IMAGE_RUNTIME_RUNTIME_H
+#define KIT_IMAGE_RUNTIME_RUNTIME_H
+
+#include <unikit/image/runtime/composition.h>
+
+enum { KIT_EXIT_REFUSED = 2 /* the image cannot run with what the boot gave it */ };
+
+struct kit_runtime {
+    unikernel_state_t state;
+    struct kit_alloc *alloc;
+    struct kit_sched *sched;
+    struct kit_net *net; /* NULL: the composition has none */
+    console_interface_t *console;
+    size_t console_lost; /* bytes that the console did not take since it last took something */
+    bool console_wanted; /* the application reads: input is an event to wait for */
+};
+
+extern struct kit_runtime kit_runtime;
+
+/* Parses every option that the boot gave into its place. 0, or KIT_EXIT_REFUSED after a message. */
+int kit_runtime_read_options(runtime_environment_t *env);
+/* Makes the stack protector's reference value random. */
+void kit_runtime_guard_stacks(runtime_environment_t *env);
+
+#endif
