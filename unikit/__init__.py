@@ -1,0 +1,31 @@
+"""unikit: choose an operating system the way you choose Python packages.
+
+An application names its allocator, scheduler, TCP/IP stack, console and platform; unikit composes
+them into one image that boots on a hypervisor, and the same components run inside this process.
+Importing the package is cheap: names below are loaded when they are used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unikit.errors import UnikitError
+    from unikit.image import Image, boot
+
+__all__ = ["Image", "UnikitError", "__version__", "boot"]
+
+__version__ = "0.1.0"
+
+_HOMES = {"Image": "unikit.image", "boot": "unikit.image", "UnikitError": "unikit.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'unikit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
