@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* Time and sleep of the sealed guest. Time is the TSC scaled by the numbers of the boot page, which
+ * the monitor renews; sleep looks at the queues for a bounded time, then is one call. */
+#include <unikit/platform/kvm/guest/guest.h>
+#include <unikit/rt/x86_64/cpu.h>
+
+/* A consistent copy of the clock's numbers: the sequence is even and unchanged. The monitor never
+ * stops in the middle of renewing, so the loop ends. */
+static struct kit_kvm_clock clock_read(const struct kit_kvm_boot *boot)
+{
+    const volatile struct kit_kvm_clock *shared = &boot->clock;
+    struct kit_kvm_clock copy;
+    do {
+        copy.sequence = __atomic_load_n(&shared->sequence, __ATOMIC_ACQUIRE);
+        copy.tsc_base = shared->tsc_base;
+        copy.ns_base = shared->ns_base;
+        copy.multiplier = shared->multiplier;
+        copy.wall_offset = shared->wall_offset;
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    } while ((copy.sequence & 1) != 0 || copy.sequence != shared->sequence);
+    return copy;
+}
+
+uint64_t kvm_now_ns(runtime_environment_t *env)
+{
+    struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
+    struct kit_kvm_clock clock = clock_read(guest->boot);
+    /* A base may be a moment ahead of this processor's counter: count from it, not below. */
+    uint64_t tsc = kit_cpu_tsc();
+    uint64_t ticks = tsc > clock.tsc_base ? tsc - clock.tsc_base : 0;
+    uint64_t now = clock.ns_base + kit_cpu_scale(ticks, clock.multiplier, KIT_KVM_CLOCK_SHIFT);
+    if (now > guest->last_ns)
+        guest->last_ns = now;
+    kvm_network_tick(guest);
+    return guest->last_ns;
+}
+
+uint64_t kvm_wall_ns(runtime_environment_t *env)
+{
+    struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
+    uint64_t offset = clock_read(guest->boot).wall_offset;
+    return offset == 0 ? 0 : kvm_now_ns(env) + offset;
+}
+
+static uint32_t ready(const struct kvm_guest *guest, uint32_t wake)
+{
+    uint32_t found = 0;
+    if ((wake & KIT_WAKE_CONSOLE) && kvm_queue_used(&guest->console_rx) != 0)
+        found |= KIT_WAKE_CONSOLE;
+    if ((wake & KIT_WAKE_NETWORK) && guest->net_rx.size != 0 && kvm_queue_used(&guest->net_rx) != 0)
+        found |= KIT_WAKE_NETWORK;
+    return found;
+}
+
+/* Looks for work while a thread of the monitor moves frames; nothing to gain otherwise. */
+static uint32_t poll(struct kvm_guest *guest, uint64_t deadline_ns, uint32_t wake)
+{
+    uint64_t start = kvm_now_ns(&guest->env);
+    uint64_t limit = start + guest->shared->poll_ns;
+    uint64_t end = limit < deadline_ns ? limit : deadline_ns;
+    while (guest->shared->served && !kvm_network_unsent(guest)) {
+        for (unsigned i = 0; i < 32; i++) {
+            uint32_t found = ready(guest, wake);
+            if (found != 0)
+                return found;
+            kit_cpu_pause();
+        }
+        if (kvm_now_ns(&guest->env) >= end)
+            break;
+    }
+    return 0;
+}
+
+uint32_t kvm_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake)
+{
+    struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
+    uint32_t found = ready(guest, wake);
+    if (found == 0 && guest->shared->served)
+        found = poll(guest, deadline_ns, wake);
+    if (found != 0 || (deadline_ns != KIT_NEVER && kvm_now_ns(env) >= deadline_ns))
+        return found;
+    volatile struct kit_kvm_shared *shared = guest->shared;
+    shared->deadline_ns = deadline_ns;
+    shared->wake = wake;
+    shared->seen[KIT_KVM_CONSOLE_RX] = guest->console_rx.taken;
+    shared->seen[KIT_KVM_NET_RX] = guest->net_rx.taken;
+    guest->unsent_tsc = 0;
+    kvm_bell(KIT_KVM_IDLE, 0);
+    guest->last_call_tsc = kit_cpu_tsc();
+    return shared->woken & wake;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* From the entry stub to unikernel_main: fills the environment and hands it over. */
+#include <unikit/platform/kvm/guest/guest.h>
+#include <unikit/rt/x86_64/cpu.h>
+
+_Static_assert(offsetof(struct kit_kvm_boot, shared) == 56, "start.S");
+_Static_assert(offsetof(struct kit_kvm_shared, canary) == 40, "start.S");
+
+struct kvm_guest kit_kvm_guest;
+
+_Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot);
+
+void kvm_bell(enum kit_kvm_bell call, uint32_t value)
+{
+    volatile uint32_t *word = (volatile uint32_t *)KIT_KVM_DOORBELL + call;
+    /* One plain store: on hosts that emulate it, the simplest form. It is also a barrier: the
+     * monitor may have written any memory when it returns. */
+    __asm__ volatile("movl %1, %0" : "=m"(*word) : "r"(value) : "memory");
+}
+
+static void panic_handler(runtime_environment_t *env, const char *message)
+{
+    struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
+    guest->shared->message = (uintptr_t)message;
+    guest->shared->message_length = strlen(message);
+    kvm_bell(KIT_KVM_PANIC, 0);
+    __builtin_trap();
+}
+
+static void leave(runtime_environment_t *env, int32_t code)
+{
+    (void)env;
+    kvm_bell(KIT_KVM_EXIT, (uint32_t)code);
+    __builtin_trap();
+}
+
+static int page_call(runtime_environment_t *env, uint32_t call, void *base, size_t size,
+                     uint32_t access)
+{
+    volatile struct kit_kvm_shared *shared = KIT_CONTAINER_OF(env, struct kvm_guest, env)->shared;
+    shared->page_call = call;
+    shared->page_base = (uintptr_t)base;
+    shared->page_size = size;
+    shared->page_access = access;
+    kvm_bell(KIT_KVM_PAGES, 0);
+    return shared->page_result;
+}
+
+static int page_release(runtime_environment_t *env, void *base, size_t size)
+{
+    return page_call(env, KIT_KVM_PAGE_RELEASE, base, size, 0);
+}
+
+static int page_protect(runtime_environment_t *env, void *base, size_t size, uint32_t access)
+{
+    return page_call(env, KIT_KVM_PAGE_PROTECT, base, size, access);
+}
+
+static int cpu_start(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
+                     void *argument, void *stack_top)
+{
+    (void)env, (void)cpu, (void)entry, (void)argument, (void)stack_top;
+    return KIT_ENOTSUP;
+}
+
+static void cpu_wake(runtime_environment_t *env, uint32_t cpu)
+{
+    (void)env, (void)cpu; /* there is no other processor */
+}
+
+static const char *boot_option(runtime_environment_t *env, const char *name)
+{
+    const struct kit_kvm_boot *boot = KIT_CONTAINER_OF(env, struct kvm_guest, env)->boot;
+    const char *at = boot->options, *end = at + boot->options_bytes;
+    size_t length = strlen(name) + 1;
+    while (at < end) {
+        size_t key = strlen(at) + 1;
+        if (key == length && memcmp(at, name, length) == 0)
+            return at + key;
+        at += key;
+        at += strlen(at) + 1;
+    }
+    return NULL;
+}
+
+_Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot)
+{
+    uint64_t entered = kit_cpu_tsc();
+    struct kvm_guest *guest = &kit_kvm_guest;
+    if (boot->magic != KIT_KVM_MAGIC || boot->abi != KIT_KVM_ABI)
+        __builtin_trap();
+    guest->boot = boot;
+    guest->shared = (volatile struct kit_kvm_shared *)boot->shared;
+    guest->shared->entry_tsc = entered;
+    guest->env = (runtime_environment_t){
+        .memory = {(void *)boot->heap_base, boot->heap_size},
+        .console = &guest->console,
+        .panic_handler = panic_handler,
+        .now_ns = kvm_now_ns,
+        .wall_ns = kvm_wall_ns,
+        .entropy = kvm_entropy,
+        .wait = kvm_wait,
+        .page_release = page_release,
+        .page_protect = page_protect,
+        .cpu_start = cpu_start,
+        .cpu_wake = cpu_wake,
+        .boot_option = boot_option,
+        .exit = leave,
+        .cpu_features = boot->cpu_features,
+        .start_ns = boot->start_ns,
+        .cpus = boot->cpus,
+        .platform = "kvm",
+    };
+    kvm_entropy_open(guest);
+    kvm_console_open(guest);
+    kvm_network_open(guest);
+    guest->shared->main_tsc = kit_cpu_tsc();
+    leave(&guest->env, unikernel_main(&guest->env));
+    __builtin_trap();
+}

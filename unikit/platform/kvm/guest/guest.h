@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* The guest side of platform.kvm: the environment over a doorbell and four queues. Platform code
+ * runs once per image, so its state is one object of file scope. */
+#ifndef KIT_PLATFORM_KVM_GUEST_H
+#define KIT_PLATFORM_KVM_GUEST_H
+
+#include <unikit/platform/env.h>
+#include <unikit/platform/kvm/abi.h>
+
+/* The driver's end of a queue: buffers are used in turn, so an index is all the state. */
+struct kvm_queue {
+    volatile struct kit_vq_desc *desc;
+    volatile struct kit_vq_avail *avail;
+    volatile struct kit_vq_used *used;
+    uint8_t *buffers;
+    uint32_t size;
+    uint32_t buffer_size;
+    uint16_t next;  /* avail index: how many were made available */
+    uint16_t taken; /* used index: how many answers were looked at */
+};
+
+struct kvm_entropy {
+    uint8_t key[32];
+    uint8_t ready[64]; /* output not given out yet: the last `left` bytes */
+    uint32_t left;
+    bool hardware; /* RDRAND is mixed in */
+};
+
+struct kvm_guest {
+    runtime_environment_t env;
+    console_interface_t console;
+    network_interface_t network;
+    const struct kit_kvm_boot *boot;
+    volatile struct kit_kvm_shared *shared;
+    struct kvm_queue console_tx, console_rx, net_tx, net_rx;
+    uint32_t console_rx_offset; /* bytes already read of the buffer at its head */
+    uint64_t last_ns;           /* time never runs backwards */
+    uint64_t last_call_tsc;     /* of the last doorbell call that looked at the queues */
+    uint64_t unsent_tsc;        /* when the first frame that nobody was told of was queued; 0 */
+    uint64_t patience_tsc;      /* how long a frame may wait for that */
+    struct kvm_entropy entropy;
+};
+
+extern struct kvm_guest kit_kvm_guest;
+
+void kvm_bell(enum kit_kvm_bell call, uint32_t value);
+
+void kvm_queue_open(struct kvm_queue *queue, const struct kit_kvm_queue *place);
+uint8_t *kvm_queue_buffer(const struct kvm_queue *queue, uint16_t index);
+/* Makes one descriptor available. Room MUST be there. */
+void kvm_queue_add(struct kvm_queue *queue, const void *data, uint32_t length, uint16_t flags);
+/* How many descriptors came back that were not taken note of; how many may be added. */
+uint16_t kvm_queue_used(const struct kvm_queue *queue);
+uint16_t kvm_queue_room(const struct kvm_queue *queue);
+
+void kvm_console_open(struct kvm_guest *guest);
+void kvm_network_open(struct kvm_guest *guest);
+/* Tells the monitor of frames that it does not see by itself, if they have waited long enough. */
+void kvm_network_tick(struct kvm_guest *guest);
+/* Whether frames wait that the monitor does not see by itself. */
+bool kvm_network_unsent(const struct kvm_guest *guest);
+
+uint64_t kvm_now_ns(runtime_environment_t *env);
+uint64_t kvm_wall_ns(runtime_environment_t *env);
+uint32_t kvm_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake);
+
+void kvm_entropy_open(struct kvm_guest *guest);
+int kvm_entropy(runtime_environment_t *env, void *buffer, size_t size);
+
+#endif
