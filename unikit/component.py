@@ -195,9 +195,12 @@ def parse_duration(value: int | str) -> int:
 
 def option(default: Any, doc: str, *, kind: str = "int", minimum: int | None = None,
            maximum: int | None = None, choices: Sequence[str] = (), unit: str = "",
-           when: str = "build") -> Any:
-    """Declare an option of a component; see :class:`Option` for the parameters."""
-    return dataclasses.field(default=default, metadata={"option": dict(
+           when: str = "build", kw_only: bool = True) -> Any:
+    """Declare an option of a component; see :class:`Option` for the parameters.
+
+    :param kw_only: ``False`` for the one option that goes without saying, as in ``Tap("uk0")``.
+    """
+    return dataclasses.field(default=default, kw_only=kw_only, metadata={"option": dict(
         doc=doc, kind=kind, minimum=minimum, maximum=maximum, choices=tuple(choices), unit=unit,
         when=when)})
 
