@@ -41,7 +41,8 @@ _UNDEFINED = re.compile(r"undefined reference to `([^']+)'")
 class Image:
     """An application with its components: a choice until it is built or booted.
 
-    :param name: of the image; the name of a bundled application if ``sources`` is not given.
+    :param name: of the image; without ``sources``, a bundled application or a folder
+        (:func:`unikit.apps.find`).
     :param sources: C, C++ and assembly files, objects and archives of the application.
     :param alloc: allocator: a record or a name.
     :param sched: scheduler; ``"auto"``: ``loop``, or ``coop`` if the application needs threads.
@@ -68,9 +69,9 @@ class Image:
         if not sources:
             from unikit import apps
             app = apps.find(name)
-            name, sources = app.name, [app.folder / each for each in app.sources]
+            name, sources = app.name, app.source_files()
             needs, options = (*app.needs, *needs), (*app.options, *options)
-            files = files if files is not None else app.files and app.folder / app.files
+            files = files if files is not None else app.files_folder()
             forward = forward or app.forward
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
             raise CompositionError([f"image name {name!r}: give lower case letters, digits, - and "
@@ -275,6 +276,7 @@ def boot(image: BootImage | str | Path, platform: str | Platform = "auto", *,
         machine = platform.boot(image, memory=size, netif=netif, options=given, name=name,
                                 sink=sink)
         undo.pop_all()
+    machine.netif = netif
     if owned is not None:
         machine.adopt(owned)
     return machine

@@ -17,7 +17,7 @@ from unikit.image.plan import AppOption, PackedFile, Plan
 
 ABI = {"alloc": 1, "sched": 1, "net": 1, "netif": 1, "console": 1}
 """Version of each interface that images are built with (``KIT_<DOMAIN>_ABI``)."""
-ENDINGS = (".c", ".cc", ".S", ".o", ".a")
+ENDINGS = (".c", ".cc", ".cpp", ".S", ".o", ".a")
 """What an application may be made of."""
 CONSOLES_MAX = 4
 
@@ -213,8 +213,10 @@ class _Resolver:
             return ()
         found = []
         for path in folder.rglob("*"):
-            name = path.relative_to(folder).as_posix()
-            if path.is_file():
+            inside = path.relative_to(folder)
+            name = inside.as_posix()
+            hidden = any(part.startswith(".") for part in inside.parts)
+            if path.is_file() and not hidden:
                 if any(ord(letter) < 32 for letter in name):
                     self.problems.append(f"files: {name!r} has a control character in its name")
                     continue

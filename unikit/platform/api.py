@@ -159,11 +159,13 @@ class Machine(abc.ABC):
     :ivar name: unique among the caller's machines.
     :ivar image: what was booted.
     :ivar console: its console.
+    :ivar netif: the open network interface it uses, or ``None``.
     """
 
     name: str
     image: BootImage
     console: Console
+    netif: Any = None
 
     @property
     @abc.abstractmethod

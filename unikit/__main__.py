@@ -1,0 +1,7 @@
+"""``python -m unikit`` is ``unikit``."""
+
+import sys
+
+from unikit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,167 @@
+"""``list``, ``new``, ``build`` and ``inspect``; and what the word TARGET means."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unikit import registry
+from unikit.errors import CompositionError, ImageError
+from unikit.image import Image, elf, sizes
+from unikit.platform.api import BootImage
+
+
+def settings(words: list[str]) -> dict[str, str]:
+    """Return ``--set`` words as a dict.
+
+    :raises CompositionError: a word is not ``ID.OPTION=VALUE``; all of them are listed.
+    """
+    found, problems = {}, []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key.count(".") < 1:
+            problems.append(f"--set {word}: write ID.OPTION=VALUE, for example "
+                            "alloc.tlsf.pool=8M")
+        found[key] = value
+    if problems:
+        raise CompositionError(problems)
+    return found
+
+
+def is_file(target: str) -> bool:
+    """Return whether TARGET names an ELF file rather than something to compose."""
+    return target.endswith(".elf") or ("/" in target and Path(target).is_file())
+
+
+def image(choice: argparse.Namespace, given: dict[str, str]) -> Image:
+    """Return the image that TARGET and the component options describe."""
+    named: dict[str, Any] = {name: value for name in ("alloc", "sched", "net")
+                             if (value := getattr(choice, name, None)) is not None}
+    if getattr(choice, "console", None):
+        named["console"] = choice.console.split(",")
+    if getattr(choice, "files", None):
+        named["files"] = choice.files
+    if getattr(choice, "platforms", None):
+        named["platforms"] = choice.platforms.split(",")
+    if getattr(choice, "optimise", None):
+        named["optimise"] = choice.optimise
+    return Image(choice.target, settings=given, **named)
+
+
+@contextmanager
+def progress(doing: str, after: float = 1.0) -> Iterator[None]:
+    """Say what takes so long, once it does."""
+    done = threading.Event()
+
+    def watch() -> None:
+        if not done.wait(after):
+            sys.stderr.write(f"unikit: {doing} ...\n")
+            sys.stderr.flush()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def do_list(choice: argparse.Namespace) -> int:
+    """Print what can be composed here."""
+    from unikit import apps
+    records = registry.components(choice.domain)
+    broken = registry.broken()
+    applications = [] if choice.domain else list(apps.bundled())
+    if choice.json:
+        rows = [{"id": record.id, "summary": _summary(record), "side": record.side,
+                 "features": sorted(record.features), "reference": record.reference,
+                 "options": [{"name": spec.name, "kind": spec.kind, "default": spec.default,
+                              "when": spec.when, "allowed": spec.allowed(), "doc": spec.doc}
+                             for spec in record.options]} for record in records]
+        print(json.dumps({"components": rows, "broken": broken, "applications": [
+            {"name": app.name, "summary": app.summary} for app in applications]}, indent=2))
+        return 0
+    if choice.domain and not records:
+        raise CompositionError([f"there is no component of the domain {choice.domain!r}; domains: "
+                                + ", ".join(sorted({each.domain() for each in
+                                                    registry.components()}))])
+    for record in records:
+        print(f"{record.id:<20} {_summary(record)}")
+        for spec in record.options:
+            print(f"    {spec.name:<16} {spec.doc} [{spec.default!s}; {spec.allowed()}"
+                  + ("; at boot" if spec.when == "boot" else "") + "]")
+    for name, reason in broken.items():
+        print(f"{name:<20} cannot be loaded: {reason}")
+    for app in applications:
+        print(f"{'app.' + app.name:<20} {app.summary}")
+    return 0
+
+
+def _summary(record: type[Any]) -> str:
+    return (record.__doc__ or "").strip().splitlines()[0]
+
+
+def do_build(choice: argparse.Namespace) -> int:
+    """Build an image, or show its plan."""
+    made = image(choice, settings(choice.set))
+    plan = made.plan
+    if choice.plan:
+        print(json.dumps(plan.note(), indent=2) if choice.json else "\n".join(plan.lines()))
+        return 0
+    with progress(f"building {plan.name}"):
+        path = made.build(choice.output or f"{plan.name}.elf")
+    size = path.stat().st_size
+    if choice.json:
+        print(json.dumps({"path": str(path), "size_bytes": size, **plan.note()}))
+    else:
+        print(f"{path}: {size} bytes, boots on {', '.join(plan.entries)}")
+    return 0
+
+
+def loaded(choice: argparse.Namespace, given: dict[str, str]) -> BootImage:
+    """Return the image TARGET means, built if need be."""
+    if is_file(choice.target):
+        if any(getattr(choice, name, None) for name in ("alloc", "sched", "net", "console", "files",
+                                                        "platforms", "optimise")):
+            raise CompositionError([f"{choice.target} is a finished image: its components cannot "
+                                    "be chosen any more; build it anew"])
+        return elf.load(choice.target)
+    made = image(choice, given)
+    with progress(f"building {made.name}"):
+        return elf.load(made.build())
+
+
+def do_inspect(choice: argparse.Namespace) -> int:
+    """Print components, options, sizes and entries of an image."""
+    found = loaded(choice, {})
+    parts = elf.sections(found.path)
+    stored = found.path.stat().st_size
+    by_component = sizes.by_component(found)
+    if choice.json:
+        print(json.dumps({"path": str(found.path), "size_bytes": stored, "plan": found.plan,
+                          "sections": {part.name: part.size for part in parts},
+                          "components_bytes": by_component,
+                          "entries": dict(found.entries)}, indent=2))
+        return 0
+    print(f"{found.path}: {found.plan['name']}, {stored} bytes")
+    print("boots on   " + ", ".join(f"{name} ({address:#x})"
+                                    for name, address in sorted(found.entries.items())))
+    for key, options in found.plan.get("components", {}).items():
+        words = " ".join(f"{name}={value}" for name, value in options.items())
+        print(f"component  {key:<20} {words}".rstrip())
+    for name, value in found.plan.get("options", {}).items():
+        print(f"option     {name}={value}")
+    for part in parts:
+        print(f"section    {part.name:<20} {part.kind:<8} {part.size:>9} bytes at "
+              f"{part.address:#x}")
+    for name, size in by_component.items():
+        print(f"code       {name:<20} {size:>18} bytes")
+    return 0
+
+

@@ -1,0 +1,88 @@
+"""``ps``, ``logs``, ``stop`` and ``stats``: commands about running machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from typing import Any
+
+from unikit.cli import control
+from unikit.errors import NotFound, PlatformError, TimedOut
+
+
+def do_ps(choice: argparse.Namespace) -> int:
+    """Print the running machines."""
+    rows = []
+    for name in control.running():
+        try:
+            rows.append(control.ask(name, "info"))
+        except (NotFound, PlatformError):
+            continue  # it ended just now
+    if choice.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    if rows:
+        print(f"{'NAME':<20} {'PLATFORM':<9} {'MEMORY':<8} {'PID':>7} {'UP':>8}  IMAGE")
+    for row in rows:
+        up = f"{time.time() - row['started']:.0f} s"
+        print(f"{row['name']:<20} {row['platform']:<9} {row['memory']:<8} {row['pid']:>7} {up:>8}  "
+              f"{row['image']}")
+    return 0
+
+
+def do_logs(choice: argparse.Namespace) -> int:
+    """Print the console of a machine; of an ended one that was detached, what it left."""
+    try:
+        if choice.follow:
+            for chunk in control.follow(choice.name):
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+        else:
+            sys.stdout.write(control.ask(choice.name, "logs")["text"])
+    except NotFound:
+        path = control.log_path(choice.name)
+        if "/" in choice.name or not path.exists():
+            raise
+        sys.stdout.write(path.read_text(errors="replace"))
+    return 0
+
+
+def do_stop(choice: argparse.Namespace) -> int:
+    """Stop machines and wait until they are gone."""
+    for name in choice.name:
+        control.ask(name, "stop")
+        end = time.monotonic() + 10
+        while name in control.running():
+            if time.monotonic() > end:
+                raise TimedOut(f"machine {name} was told to stop and is still there after 10 s")
+            time.sleep(0.01)
+        print(f"{name} stopped")
+    return 0
+
+
+def do_stats(choice: argparse.Namespace) -> int:
+    """Print the counters of a machine."""
+    stats = control.ask(choice.name, "stats")
+    if choice.json:
+        print(json.dumps(stats, indent=2))
+    elif choice.prometheus:
+        sys.stdout.write(prometheus(choice.name, stats))
+    else:
+        for key, value in stats.items():
+            print(f"{key:<32} {value}")
+    return 0
+
+
+def prometheus(name: str, stats: dict[str, Any]) -> str:
+    """Return counters in the Prometheus text format, version 0.0.4; words become labels."""
+    label = name.replace("\\", "\\\\").replace('"', '\\"')
+    lines = []
+    for key, value in stats.items():
+        if isinstance(value, bool | int | float):
+            metric = "unikit_" + re.sub(r"[^a-zA-Z0-9_]", "_", key)
+            lines += [f"# TYPE {metric} untyped", f'{metric}{{machine="{label}"}} {value:g}'
+                      if isinstance(value, float) else f'{metric}{{machine="{label}"}} {int(value)}']
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,222 @@
+"""``unikit run``: build if need be, boot, stay until the end (or detach)."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unikit import image as images
+from unikit import registry
+from unikit.cli import control
+from unikit.cli.images import is_file, loaded, settings
+from unikit.errors import CompositionError
+from unikit.platform.api import BootImage, Machine
+
+_READY = "UNIKIT_READY_FD"
+
+
+def do_run(choice: argparse.Namespace) -> int:
+    """Boot an image; returns its exit code."""
+    if choice.detach:
+        return _detach(choice)
+    at_build, at_boot = _split(choice, settings(choice.set))
+    found = loaded(choice, at_build)
+    platform, why = _platform(choice, found)
+    name = control.free_name(choice.name or found.plan["name"], exact=choice.name is not None)
+    netif = _netif(choice, found)
+    say = (lambda line: None) if choice.quiet else _say
+    say(why)
+    ended = threading.Event()
+    with contextlib.ExitStack() as undo:
+        _on_signals(undo, ended)
+        machine = images.boot(found, platform, memory=choice.memory, netif=netif,
+                              options=at_boot, args=" ".join(choice.args), name=name, sink=_write)
+        undo.callback(machine.close)
+        undo.callback(control.Server(name, machine, {
+            "image": str(found.path), "platform": platform.stem(),
+            "memory": choice.memory}).close)
+        _announce(machine, say)
+        _ready()
+        _feed(machine, ended)
+        return _wait(machine, ended)
+
+
+def _split(choice: argparse.Namespace, given: dict[str, str]
+           ) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the settings that go into the image and those of this boot.
+
+    A boot option does not cause a new build; a finished image takes nothing else.
+    """
+    if is_file(choice.target):
+        return {}, given
+    boot = {key: value for key, value in given.items() if _is_boot(choice.target, key)}
+    return {key: value for key, value in given.items() if key not in boot}, boot
+
+
+def _is_boot(target: str, key: str) -> bool:
+    owner, _, name = key.rpartition(".")
+    try:
+        if owner.startswith("app."):
+            from unikit import apps
+            options = apps.find(target).options
+        else:
+            options = registry.find(owner).options
+    except (CompositionError, LookupError):
+        return False  # the resolver says what is wrong with it
+    return any(spec.name == name and spec.when == "boot" for spec in options)
+
+
+def _platform(choice: argparse.Namespace, found: BootImage) -> tuple[Any, str]:
+    if choice.platform == "auto":
+        return images.choose_platform(tuple(found.entries))
+    record = registry.find(choice.platform, "platform")
+    return record(), f"platform {choice.platform}: as asked for"
+
+
+def _netif(choice: argparse.Namespace, found: BootImage) -> Any:
+    """Return the record of the network interface to open, or ``None``."""
+    components = found.plan.get("components", {})
+    inside = any(key.startswith("netif.") for key in components)
+    needs = any(key.startswith("net.") for key in components) and not inside
+    kind, _, name = (choice.netif or ("user" if needs else "none")).partition(":")
+    if kind == "none":
+        return None
+    if not needs:
+        raise CompositionError([f"--netif {choice.netif}: {found.plan['name']} has no network "
+                                "stack that could use it"])
+    if kind == "user":
+        from unikit.net.netif.user import User
+        forward = choice.forward if choice.forward is not None else found.plan.get("forward", [])
+        return User(forward=",".join(forward))
+    if choice.forward:
+        raise CompositionError([f"--forward goes with --netif user, not with {kind}"])
+    if kind == "tap":
+        from unikit.net.netif.tap import Tap
+        return Tap(name=name)
+    raise CompositionError([f"--netif {choice.netif}: allowed are user, tap, tap:NAME and none"])
+
+
+def _announce(machine: Machine, say: Callable[[str], None]) -> None:
+    """Say where the image can be reached."""
+    for protocol, host, guest in getattr(machine.netif, "forwards", ()):
+        where = (f"http://127.0.0.1:{host}" if protocol == "tcp" and guest in (80, 8080)
+                 else f"{protocol} 127.0.0.1:{host} -> {guest}")
+        say(where)
+
+
+def _say(line: str) -> None:
+    if line.startswith("http"):
+        print(line, flush=True)
+    else:
+        sys.stderr.write(f"unikit: {line}\n")
+
+
+def _write(data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        view = memoryview(data)
+        while view:
+            view = view[os.write(1, view):]
+
+
+def _feed(machine: Machine, ended: threading.Event) -> None:
+    """Give standard input to the guest, unless that would stop us as a background job."""
+    try:
+        if os.isatty(0) and os.tcgetpgrp(0) != os.getpgrp():
+            return
+    except OSError:
+        return
+
+    def pump() -> None:
+        with contextlib.suppress(OSError):
+            while not ended.is_set() and (data := os.read(0, 4096)):
+                while data and machine.running:
+                    taken = machine.console.write(data)
+                    data = data[taken:]
+                    if data:
+                        time.sleep(0.01)
+
+    threading.Thread(target=pump, name="stdin", daemon=True).start()
+
+
+def _on_signals(undo: contextlib.ExitStack, ended: threading.Event) -> None:
+    """Make SIGTERM and SIGHUP end the run in good order, as Ctrl-C does."""
+    def stop(number: int, frame: object) -> None:
+        raise _Stopped(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before = signal.signal(number, stop)
+        undo.callback(signal.signal, number, before)
+    undo.callback(ended.set)
+
+
+class _Stopped(BaseException):
+    """A signal asked for the end; carries the exit status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+def _wait(machine: Machine, ended: threading.Event) -> int:
+    try:
+        code = machine.wait()
+    except _Stopped as stopped:
+        machine.stop()
+        return stopped.status
+    return code if 0 <= code <= 255 else (code & 0xFF or 1)
+
+
+def _ready() -> None:
+    """Tell the command that detached us that the machine runs."""
+    fd = os.environ.pop(_READY, "")
+    if fd:
+        with os.fdopen(int(fd), "w") as writer:
+            writer.write("up\n")
+
+
+def _detach(choice: argparse.Namespace) -> int:
+    """Start the same command in a session of its own and wait until it is up or has failed."""
+    wish = choice.name or Path(choice.target).stem
+    name = control.free_name(wish, exact=choice.name is not None)
+    kept = _attached(choice.words)
+    command = [sys.executable, "-m", "unikit", kept[0], "--name", name, *kept[1:]]
+    ready, theirs = os.pipe()
+    log = control.log_path(name)
+    with log.open("wb") as output, os.fdopen(ready, "rb") as reader:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(theirs,),
+            start_new_session=True, env={**os.environ, _READY: str(theirs)})
+        os.close(theirs)
+        up = reader.readline()
+    text = log.read_text(errors="replace")
+    if up:
+        sys.stderr.write(text)
+        print(f"{name} runs as process {process.pid}; unikit logs {name}, unikit stop {name}")
+        return 0
+    status = process.wait()
+    sys.stderr.write(text)
+    log.unlink()
+    return status if status >= 0 else 128 - status
+
+
+def _attached(words: list[str]) -> list[str]:
+    """Return the words of a command without ``--detach`` and ``--name NAME``."""
+    kept, skip = [], False
+    for index, word in enumerate(words):
+        if word == "--":
+            return kept + words[index:]
+        if skip or word == "--detach" or word.startswith("--name="):
+            skip = False
+        elif word == "--name":
+            skip = True
+        else:
+            kept.append(word)
+    return kept
