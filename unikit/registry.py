@@ -112,9 +112,11 @@ def _checkout() -> list[Entry]:
     path = Path(__file__).resolve().parents[1] / "pyproject.toml"
     if not path.exists():
         return []
-    project = tomllib.loads(path.read_text())["project"]
+    project = tomllib.loads(path.read_text()).get("project", {})
+    if project.get("name") != DISTRIBUTION:  # somebody else's project with a copy of unikit in it
+        return []
     return [Entry(name, target, DISTRIBUTION)
-            for name, target in project["entry-points"].get(GROUP, {}).items()]
+            for name, target in project.get("entry-points", {}).get(GROUP, {}).items()]
 
 
 @cache
@@ -124,7 +126,7 @@ def _load(entry: Entry) -> type[Component] | str:
     module, _, attribute = entry.target.partition(":")
     try:
         record = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever a foreign module does must not stop the others
+    except (Exception, SystemExit) as error:  # a foreign module must not stop the others
         _log.debug("loading %s", entry, exc_info=True)
         return f"{type(error).__name__}: {error}"
     if not (isinstance(record, type) and issubclass(record, Component)):
