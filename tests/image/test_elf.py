@@ -1,0 +1,129 @@
+"""The ELF reader: an image is untrusted input."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from pathlib import Path
+
+import pytest
+
+from unikit.errors import ImageError
+from unikit.image import elf
+
+pytestmark = pytest.mark.fast
+
+BASE = 0x100000
+
+
+def note(kind: int, body: bytes, owner: bytes = b"unikit\0") -> bytes:
+    pad = -len(body) % 4
+    return struct.pack("<III", len(owner), len(body), kind) + owner + b"\0" * (-len(owner) % 4) \
+        + body + b"\0" * pad
+
+
+def plan(**more: object) -> bytes:
+    return json.dumps({"format": 1, "name": "x", "entries": ["linux"], "components": {}} | more
+                      ).encode()
+
+
+def build(segments: list[tuple[int, int, bytes, int]] | None = None, entry: int = BASE,
+          notes: bytes | None = None, machine: int = 62) -> bytes:
+    """Return an ELF file: segments are (flags, address, data, size in memory)."""
+    segments = [(5, BASE, b"\xc3" * 16, 16)] if segments is None else segments
+    notes = note(2, plan()) if notes is None else notes
+    count = len(segments)
+    head = 64 + 56 * count
+    data, table = b"", b""
+    for flags, address, body, size in segments:
+        table += struct.pack("<IIQQQQQQ", 1, flags, head + len(data), address, address, len(body),
+                             size, 4096)
+        data += body
+    at = head + len(data)
+    sections = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) \
+        + struct.pack("<IIQQQQIIQQ", 0, 7, 0, 0, at, len(notes), 0, 0, 4, 0)
+    ident = b"\x7fELF\x02\x01\x01" + b"\0" * 9
+    header = struct.pack("<16sHHIQQQIHHHHHH", ident, 2, machine, 1, entry, 64, at + len(notes), 0,
+                         64, 56, count, 64, 2, 0)
+    return header + table + data + notes + sections
+
+
+def read(tmp_path: Path, data: bytes) -> elf.BootImage:
+    path = tmp_path / "x.elf"
+    path.write_bytes(data)
+    return elf.load(path)
+
+
+def refused(tmp_path: Path, data: bytes) -> str:
+    with pytest.raises(ImageError) as caught:
+        read(tmp_path, data)
+    return str(caught.value)
+
+
+def test_a_proper_image_is_read(tmp_path: Path) -> None:
+    """Segments, entries and plan come out as they went in."""
+    notes = note(1, struct.pack("<Q", BASE + 4)) + note(2, plan(entries=["kvm", "linux"]))
+    found = read(tmp_path, build(notes=notes))
+    assert found.entries == {"kvm": BASE + 4, "linux": BASE}
+    assert found.segments[0].data == b"\xc3" * 16
+    assert found.segments[0].executable and not found.segments[0].writable
+    assert found.plan["name"] == "x"
+
+
+def test_foreign_notes_are_passed_over(tmp_path: Path) -> None:
+    """A Xen note beside ours does no harm."""
+    notes = note(1, b"\0" * 8, b"Xen\0") + note(2, plan())
+    assert read(tmp_path, build(notes=notes)).entries == {"linux": BASE}
+
+
+@pytest.mark.parametrize(("data", "says"), [
+    (b"#!/bin/sh\n", "not an ELF file"),
+    (b"\x7fELF\x02", "cut off"),
+    (build(machine=40), "x-86"),
+    (build(segments=[(7, BASE, b"\xc3", 1)]), "writable and executable"),
+    (build(segments=[(5, 0x1000, b"\xc3", 1)]), "images start at"),
+    (build(segments=[(6, BASE, b"\xc3", 1)]), "no code"),
+    (build(segments=[(5, BASE, b"\xc3" * 32, 16)]), "outside the file"),
+    (build(segments=[(5, BASE, b"\xc3" * 16, 16), (6, BASE + 8, b"x", 1)]), "share a page"),
+    (build(entry=BASE + 4096), "does not lie in its code"),
+    (build(notes=note(1, b"", b"Xen\0")), "no unikit note"),
+    (build(notes=note(1, b"\0" * 8)), "no plan note"),
+    (build(notes=note(2, b"{")), "damaged"),
+    (build(notes=note(2, b"[]")), "damaged"),
+    (build(notes=note(2, plan(format=2))), "format 2"),
+    (build(notes=note(2, plan(entries=["kvm"]))), "claims the entries"),
+    (build(notes=note(2, plan(entries=7))), "claims the entries"),
+    (build(notes=note(1, b"\0" * 4) + note(2, plan())), "entry is damaged"),
+    (build(notes=struct.pack("<III", 7, 1 << 30, 2) + b"unikit\0\0"), "longer than its section"),
+])
+def test_bad_images_are_refused_with_the_cause(tmp_path: Path, data: bytes, says: str) -> None:
+    """One clear error for each way a file can be wrong."""
+    assert says in refused(tmp_path, data).replace("x86-64", "x-86")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """The path and the system's reason are in the message."""
+    with pytest.raises(ImageError, match="cannot read .*none.elf: No such file"):
+        elf.load(tmp_path / "none.elf")
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    """A download that broke off must not crash the reader, wherever it broke."""
+    whole = build()
+    for length in range(len(whole)):
+        refused(tmp_path, whole[:length])
+
+
+def test_random_damage_never_escapes_as_another_error(tmp_path: Path) -> None:
+    """Whatever a header says, the answer is an image or an ImageError."""
+    whole = bytearray(build())
+    chance = random.Random(7)
+    for _ in range(3000):
+        broken = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            broken[chance.randrange(len(broken))] = chance.choice((0, 255, chance.randrange(256)))
+        try:
+            read(tmp_path, bytes(broken))
+        except ImageError:
+            continue
