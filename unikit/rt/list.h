@@ -59,4 +59,16 @@ KIT_INLINE struct kit_list *kit_list_pop_front(struct kit_list *list)
     return node;
 }
 
+/* Moves every node of `from`, in order, behind those of `to`. */
+KIT_INLINE void kit_list_take(struct kit_list *to, struct kit_list *from)
+{
+    if (kit_list_empty(from))
+        return;
+    from->next->prev = to->prev;
+    to->prev->next = from->next;
+    from->prev->next = to;
+    to->prev = from->prev;
+    kit_list_init(from);
+}
+
 #endif
