@@ -41,7 +41,7 @@ from unikit.ffi import abi_build, cdef
 
 # Under the limited API Python.h no longer brings the libc headers that cffi's own code uses.
 _FLAGS = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-Wno-unused-function",
-          "-include", "string.h", "-include", "alloca.h"]
+          "-include", "unikit/ffi/hooks/libc.h"]
 _BIND = """
 struct kit_host_hooks;
 void kit_host_bind(const struct kit_host_hooks *table);
@@ -50,6 +50,13 @@ void kit_host_bind(const struct kit_host_hooks *table);
 
 class BuildExt(build_ext):
     """``build_ext`` that makes one cffi extension per component of the distribution."""
+
+    def build_extensions(self) -> None:
+        """Let assembly files be sources too: setuptools' compilers know C alone."""
+        known = self.compiler.src_extensions
+        if ".S" not in known:
+            self.compiler.src_extensions = [*known, ".S"]
+        super().build_extensions()
 
     def finalize_options(self) -> None:
         """Replace the stub in ``ext-modules`` by the extensions of this distribution."""
