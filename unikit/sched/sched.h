@@ -64,7 +64,8 @@ struct kit_sched_stats {
 
 struct kit_sched_ops {
     /* Runs what is due: expired timers, the work queued when the turn began, and each task that
-     * was ready when it began once. Returns whether there was anything. */
+     * was ready when it began once; what comes up meanwhile is for the next turn. Returns whether
+     * there was anything. MUST NOT be called from a task, work or timer. */
     bool (*turn)(struct kit_sched *s);
     /* When turn() will have something to do: 0 means now, KIT_NEVER means only after an event. */
     uint64_t (*deadline_ns)(struct kit_sched *s);
@@ -72,7 +73,8 @@ struct kit_sched_ops {
     void (*post)(struct kit_sched *s, struct kit_work *work);
     /* Takes work out of the queue; false if it was not in it. */
     bool (*cancel_work)(struct kit_sched *s, struct kit_work *work);
-    /* (Re)arms a timer. 0 or KIT_ENOMEM. Cost: see the component. */
+    /* (Re)arms a timer. 0 or KIT_ENOMEM (never for one that is armed). Equal deadlines fire in
+     * order of arming; a deadline in the past counts as now. Cost: see the component. */
     int (*arm)(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_ns);
     /* Disarms a timer; false if it was not armed. */
     bool (*cancel)(struct kit_sched *s, struct kit_timer *timer);
@@ -84,14 +86,17 @@ struct kit_sched_ops {
     /* Lets other ready tasks run; from a task. Elsewhere a no-op. */
     void (*yield)(struct kit_sched *s);
     /* Sleeps until wake() or the deadline; from a task. 0: woken (also if the wake came before);
-     * KIT_ETIMEDOUT; KIT_ENOTSUP outside a task or without KIT_SCHED_THREADS. */
+     * KIT_ETIMEDOUT; KIT_ENOTSUP outside a task or without KIT_SCHED_THREADS. Several wakes before
+     * the task runs count as one, and one may be meant for an earlier wait: callers look at their
+     * condition again. */
     int (*block)(struct kit_sched *s, uint64_t deadline_ns);
     /* Ends a block(), or makes the task's next one return at once. */
     void (*wake)(struct kit_sched *s, struct kit_task *task);
     /* Ends the running task; from a task with a stack. MUST NOT return. */
     void (*exit)(struct kit_sched *s);
     /* Waits for a task to end and frees it. 0; KIT_ETIMEDOUT; KIT_EAGAIN: not ended, and the
-     * caller cannot block; KIT_EINVAL: a task joins itself. */
+     * caller cannot block; KIT_EINVAL: a task joins itself, or the task is detached or has a
+     * joiner. */
     int (*join)(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns);
     void (*stats)(const struct kit_sched *s, struct kit_sched_stats *out);
     /* Verifies every invariant; 0 or KIT_ECORRUPT. */

@@ -29,8 +29,9 @@ struct kit_semaphore {
 };
 /* cdef: end */
 
+/* MUST NOT be called by the owner. */
 int kit_mutex_lock(struct kit_sched *s, struct kit_mutex *mutex, uint64_t deadline_ns);
-/* 0 or KIT_EAGAIN. */
+/* 0, KIT_EAGAIN, or KIT_ENOTSUP outside a task. */
 int kit_mutex_trylock(struct kit_sched *s, struct kit_mutex *mutex);
 /* By the owner; hands the mutex to the first waiter. */
 void kit_mutex_unlock(struct kit_sched *s, struct kit_mutex *mutex);

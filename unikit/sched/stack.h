@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Stacks for tasks: taken from the allocator, guarded, measured, kept for reuse. Inner interface
+ * of unikit/sched; a component lists stack.c among its sources.
+ *
+ * A stack is known by its tag (rt/stack.h), which lies at its top. */
+#ifndef KIT_SCHED_STACK_H
+#define KIT_SCHED_STACK_H
+
+#include <unikit/rt/stack.h>
+#include <unikit/sched/sched.h>
+
+struct stack_pool {
+    runtime_environment_t *env;
+    struct kit_alloc *alloc;
+    size_t size;   /* usable bytes of a stack of default size */
+    size_t limit;  /* free stacks that are kept at most */
+    size_t cached; /* free stacks that are kept now */
+    size_t peak;   /* deepest use seen, bytes; with `measure` only */
+    struct kit_stack_tag *free;
+    bool guard;
+    bool measure;
+};
+
+/* Options outside what is allowed: KIT_EINVAL. */
+int stack_pool_open(struct stack_pool *pool, runtime_environment_t *env, struct kit_alloc *alloc,
+                    size_t size, bool guard, size_t limit, bool measure);
+void stack_pool_close(struct stack_pool *pool);
+/* A stack of at least `size` usable bytes (0: the default), or NULL: out of memory. O(1) when one
+ * is kept. */
+struct kit_stack_tag *stack_get(struct stack_pool *pool, size_t size, const char *name);
+/* Measures a stack that is no longer in use, and keeps it or frees it. */
+void stack_put(struct stack_pool *pool, struct kit_stack_tag *stack);
+/* Bytes used so far by the deepest call, by looking at what is still painted; O(unused bytes). */
+size_t stack_depth(const struct kit_stack_tag *stack);
+/* Whether the word at the end of a stack without a guard page is as it was made. O(1). */
+bool stack_intact(const struct kit_stack_tag *stack);
+
+/* Lowest usable address. */
+KIT_INLINE uintptr_t stack_end(const struct kit_stack_tag *stack)
+{
+    uintptr_t base = (uintptr_t)(stack + 1) - stack->size;
+    return stack->guard != 0 ? base + KIT_STACK_PAGE : base;
+}
+
+#endif

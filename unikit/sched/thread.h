@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* Tasks with stacks: everything about threads that is not policy. Inner interface of unikit/sched.
+ *
+ * A scheduler with threads is this file plus a policy: one .c file that starts its state with a
+ * struct threads, defines the three thread_policy_ functions below, and puts the thread_ functions
+ * into its ops. Its record lists that file and thread.c, stack.c, events.c, timer.c,
+ * ../rt/x86_64/switch.S as sources; joining them binds the policy without an indirect call. */
+#ifndef KIT_SCHED_THREAD_H
+#define KIT_SCHED_THREAD_H
+
+#include <unikit/sched/events.h>
+#include <unikit/sched/stack.h>
+
+enum thread_state {
+    THREAD_READY,   /* with the policy */
+    THREAD_RUNNING, /* threads->current */
+    THREAD_BLOCKED, /* in block(): ended by wake() or the timer */
+    THREAD_JOINING, /* in join(): ended by the other's end or the timer */
+    THREAD_FINISHED /* waits for its join */
+};
+
+struct kit_task {
+    void *context;        /* while it does not run */
+    struct kit_list link; /* the policy's while READY */
+    struct threads *threads;
+    struct kit_stack_tag *stack; /* NULL once finished */
+    uint32_t state;              /* enum thread_state */
+    uint32_t flags;
+    bool woken; /* a wake() that no block() has taken yet */
+    struct kit_task *joiner;
+    struct kit_timer timer; /* end of a block() or join() */
+    struct kit_list all;    /* in threads->all, until freed */
+    void (*entry)(void *argument);
+    void *argument;
+    const char *name;
+    uint32_t priority;
+#ifdef __SANITIZE_ADDRESS__
+    void *fake_stack;
+#endif
+};
+
+struct threads {
+    struct events events;
+    struct kit_task *current; /* NULL: turn() itself runs */
+    void *context;            /* of turn() while a task runs */
+    struct kit_task *ended;   /* has just finished; turn() takes its stack */
+    struct stack_pool stacks;
+    struct kit_list all;
+    struct kit_list spare; /* task objects kept for reuse (their link `all`), at most the limit */
+    size_t spares;
+    size_t known;     /* in `all` */
+    size_t alive;     /* of these, not finished */
+    size_t ready;     /* of these, READY */
+    char message[64]; /* of a panic */
+#ifdef __SANITIZE_ADDRESS__
+    void *fake_stack;
+    const void *stack; /* turn()'s */
+    size_t stack_size;
+    bool from_turn; /* the last switch was away from turn() */
+#endif
+};
+
+/* ---- what a policy defines ---------------------------------------------------------------- */
+
+/* A turn begins: tasks that become ready from now on wait for the next one. */
+void thread_policy_begin(struct threads *threads);
+/* `task` has become ready: new, woken or yielding. The policy owns task->link until it hands the
+ * task out. */
+void thread_policy_ready(struct threads *threads, struct kit_task *task);
+/* Takes out the task that runs next in this turn; NULL ends the turn. */
+struct kit_task *thread_policy_next(struct threads *threads);
+
+/* ---- what it gets: ops as they are ---------------------------------------------------------- */
+
+bool thread_turn(struct kit_sched *s);
+uint64_t thread_deadline_ns(struct kit_sched *s);
+int thread_spawn(struct kit_sched *s, const struct kit_task_spec *spec, struct kit_task **out);
+struct kit_task *thread_current(const struct kit_sched *s);
+void thread_yield(struct kit_sched *s);
+int thread_block(struct kit_sched *s, uint64_t deadline_ns);
+void thread_wake(struct kit_sched *s, struct kit_task *task);
+void thread_exit(struct kit_sched *s);
+int thread_join(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns);
+void thread_stats(const struct kit_sched *s, struct kit_sched_stats *out);
+
+/* ---- ... and parts of ops ------------------------------------------------------------------- */
+
+/* Options of the stacks as for stack_pool_open. 0 or KIT_EINVAL. */
+int threads_open(struct threads *threads, runtime_environment_t *env, struct kit_alloc *alloc,
+                 size_t stack_size, bool guard, size_t cached, bool measure);
+/* Verifies all but the policy's own lists; 0 or KIT_ECORRUPT. */
+int threads_check(const struct threads *threads);
+/* Drops every task and frees everything but the object itself. */
+void threads_close(struct threads *threads);
+
+KIT_INLINE struct threads *threads_of(struct kit_sched *s)
+{
+    return (struct threads *)(void *)s;
+}
+
+#endif
