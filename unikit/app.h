@@ -98,6 +98,7 @@ const struct kit_file *kit_file_at(size_t index);
 
 uint64_t kit_clock_now(void);  /* ns, monotonic */
 uint64_t kit_clock_wall(void); /* ns since 1970 UTC; 0: unknown */
+uint64_t kit_uptime(void);     /* ns since the image's first instruction */
 int kit_random(void *buffer, size_t size);
 /* Writes text to the console; what the console does not take is dropped and counted. */
 void kit_print(const char *text, size_t length);

@@ -81,6 +81,11 @@ uint64_t kit_clock_wall(void)
     return kit_runtime.state.runtime->wall_ns(kit_runtime.state.runtime);
 }
 
+uint64_t kit_uptime(void)
+{
+    return kit_clock_now() - kit_runtime.state.runtime->start_ns;
+}
+
 int kit_random(void *buffer, size_t size)
 {
     return kit_runtime.state.runtime->entropy(kit_runtime.state.runtime, buffer, size);
