@@ -46,9 +46,7 @@ def entries() -> dict[str, Entry]:
         if entry.distribution != DISTRIBUTION and os.environ.get("UNIKIT_NO_PLUGINS") == "1":
             continue
         other = found.setdefault(entry.id, entry)
-        if other != entry:
-            if other.distribution == entry.distribution and other.target == entry.target:
-                continue
+        if other != entry:  # an editable installation shows the same one twice
             problems.append(f"{entry.id}: claimed by both {other.distribution} ({other.target}) and "
                             f"{entry.distribution} ({entry.target}); uninstall one of them")
     if problems:
