@@ -127,11 +127,12 @@ def _abi(project: Path) -> Extension:
 
 def _component(project: Path, record: type[Component]) -> Extension:
     domain, symbol = record.domain(), record.symbol()
-    declared = f"extern const struct kit_{domain}_component {symbol};"
+    kind = f"const struct kit_{domain}_component"
     ffi = cffi.FFI()
     ffi.include(abi_build.ffibuilder()[0])
-    ffi.cdef(declared + _BIND)
-    source = f"{cdef.prelude()}\n{declared}\n"
+    ffi.cdef(f"{kind} *kit_component(void);" + _BIND)  # a const global would come out as a copy
+    source = (f"{cdef.prelude()}\nextern {kind} {symbol};\n"
+              f"static {kind} *kit_component(void)\n{{\n    return &{symbol};\n}}\n")
     ffi.set_source(record.extension(), source)
     return _extension(project, record.extension(), ffi, source,
                       [*record.source_files(), cdef.ROOT / "unikit/rt/host.c"])

@@ -49,8 +49,7 @@ def component(record: type[Component] | Component) -> Any:
     if not record.sources:
         raise NotFound(f"{record.id} has no C side to load")
     kind = record if isinstance(record, type) else type(record)
-    ffi, lib = extension(kind.extension())
-    return ffi.addressof(lib, kind.symbol())
+    return extension(kind.extension())[1].kit_component()
 
 
 def options(record: Component) -> Any:
