@@ -160,33 +160,41 @@ def _fingerprint(plan: Plan) -> str:
 
 def _make(plan: Plan, folder: Path, target: Path) -> None:
     """Emit, compile and link a plan."""
-    root = toolchain.ROOT / "unikit"
     (folder / "composition.c").write_text(emit.composition(plan))
     (folder / "data.S").write_text(emit.data(plan))
-    defines = [f"KIT_SOLE_{part.domain().upper()}={part.symbol()}"
-               for part in (plan.alloc, plan.sched, plan.net) if part is not None]
-    own = [*runtime_sources(net=plan.net is not None, threads=plan.threads()),
-           root / "rt/format.c", *plan.entry_sources, folder / "composition.c"]
-    if plan.threads():
-        own.append(root / "sched/sync.c")
-    units = [toolchain.Unit(path, tuple(defines), lto=path.suffix != ".S") for path in own]
-    units += [toolchain.Unit(path, tuple(defines), lto=path.suffix != ".S",
-                             includes=(part.folder(),))
-              for part in plan.components() for path in part.source_files()]
-    units += [toolchain.Unit(root / "rt/string.c", lto=False),
-              toolchain.Unit(folder / "data.S", lto=False)]
-    units += [toolchain.Unit(path, tuple(defines), application=True, includes=(path.parent,),
-                             flags=plan.flags, lto=path.suffix not in (".S", ".o", ".a"))
-              for path in plan.sources]
-    seen: dict[Path, toolchain.Unit] = {unit.source: unit for unit in units}
     try:
-        toolchain.link(toolchain.compile_all(seen.values(), plan.optimise), SCRIPT, target,
-                       plan.optimise)
+        objects = toolchain.compile_all(_units(plan, folder), plan.optimise)
+        toolchain.link(objects, SCRIPT, target, plan.optimise)
     except ToolchainError as error:
         problems = _missing(plan, error.stderr)
         if problems:
             raise CompositionError(problems) from error
         raise
+
+
+def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
+    """Return what to compile: components for speed, what runs once for size."""
+    root = toolchain.ROOT / "unikit"
+    defines = tuple(f"KIT_SOLE_{part.domain().upper()}={part.symbol()}"
+                    for part in (plan.alloc, plan.sched, plan.net) if part is not None)
+    defines += (f"KIT_WITH_NETWORK={int(plan.net is not None)}",)
+    once = "size" if plan.optimise == "speed" else ""
+
+    def unit(path: Path, **more: Any) -> toolchain.Unit:
+        return toolchain.Unit(path, defines, lto=path.suffix in (".c", ".cc", ".cpp"), **more)
+
+    units = [unit(path, optimise=once) for path in (
+        *runtime_sources(net=plan.net is not None, threads=plan.threads()), root / "rt/format.c",
+        *plan.entry_sources, folder / "composition.c")]
+    units += [unit(path, includes=(part.folder(),)) for part in plan.components()
+              for path in part.source_files()]
+    if plan.threads():
+        units.append(unit(root / "sched/sync.c"))
+    units += [toolchain.Unit(path, lto=False) for path in (
+        root / "rt/string.c", root / "rt/stack_protector.c", folder / "data.S")]
+    units += [unit(path, application=True, includes=(path.parent,), flags=plan.flags)
+              for path in plan.sources]
+    return list({each.source: each for each in units}.values())
 
 
 def _missing(plan: Plan, stderr: str) -> list[str]:

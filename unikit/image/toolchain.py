@@ -36,6 +36,7 @@ _LINK = (
     "-Wl,-z,noexecstack", "-Wl,-z,max-page-size=4096", "-Wl,--no-warn-rwx-segments",
     "-Wl,--orphan-handling=place",
 )
+_LEVELS = {"size": "-Os", "speed": "-O2", "debug": "-Og"}
 _REMEDY = "install a C compiler: apt-get install gcc libc6-dev (or set CC)"
 
 
@@ -48,6 +49,8 @@ class Unit:
     :ivar application: whether vector registers are allowed.
     :ivar lto: whether it takes part in link-time optimisation.
     :ivar includes: folders for ``#include "..."``.
+    :ivar flags: further compiler flags.
+    :ivar optimise: ``speed``, ``size`` or ``debug``; empty: as the whole image.
     """
 
     source: Path
@@ -56,6 +59,7 @@ class Unit:
     lto: bool = True
     includes: tuple[Path, ...] = ()
     flags: tuple[str, ...] = ()
+    optimise: str = ""
 
 
 def cache_folder() -> Path:
@@ -153,15 +157,16 @@ def tree_digest(folder: Path, endings: tuple[str, ...] = (".h",)) -> str:
 
 
 def _flags(unit: Unit, optimise: str) -> list[str]:
-    level = {"size": "-Os", "speed": "-O2", "debug": "-Og"}[optimise]
+    level = _LEVELS[unit.optimise or optimise]
     flags = [*_CODE, *_WARNINGS, level, *_builtin_includes(), "-I", str(ROOT)]
     flags += [word for folder in unit.includes for word in ("-I", str(folder))]
     if not unit.application:
         flags += _KERNEL
     flags += ["-flto"] if unit.lto else ["-fno-lto", "-fno-tree-loop-distribute-patterns"]
     flags += [f"-D{word}" for word in unit.defines]
-    flags += [f"-ffile-prefix-map={ROOT}=.", f"-ffile-prefix-map={unit.source.parent}=.",
-              f"-frandom-seed={unit.source.name}"]
+    home = unit.source.parent
+    mapped = [] if home.is_relative_to(ROOT) else [f"-ffile-prefix-map={home}=app"]
+    flags += [*mapped, f"-ffile-prefix-map={ROOT}=.", f"-frandom-seed={unit.source.name}"]
     return flags + list(unit.flags)
 
 
@@ -183,7 +188,7 @@ def compile_unit(unit: Unit, optimise: str = "speed") -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             fresh = Path(folder) / "unit.o"
-            run((*compiler(), *flags, "-c", unit.source, "-o", fresh))
+            run((*compiler(), *flags, "-c", unit.source, "-o", fresh), cwd=ROOT)
             fresh.replace(target)
     return target
 
@@ -205,7 +210,7 @@ def link(objects: Sequence[Path], script: Path, target: Path, optimise: str = "s
 
     :raises ToolchainError: the linker refused; undefined symbols are in its stderr.
     """
-    level = {"size": "-Os", "speed": "-O2", "debug": "-Og"}[optimise]
+    level = _LEVELS[optimise]
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         folder = Path(name)
         whole, stripped, debug = folder / "whole", folder / "stripped", folder / "debug"

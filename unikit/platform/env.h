@@ -16,6 +16,12 @@
 #include <unikit/rt/error.h>
 #include <unikit/rt/types.h>
 
+/* Facts of the composition, from the composer: a platform's guest side leaves out what nobody in
+ * the image can use. */
+#ifndef KIT_WITH_NETWORK
+#define KIT_WITH_NETWORK 1
+#endif
+
 /* cdef: begin */
 typedef struct {
     void *base_address;

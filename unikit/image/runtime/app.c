@@ -4,26 +4,6 @@
 
 enum { LINE_MAX = 255 };
 
-/* The stack protector of the whole image checks against this word. */
-extern uintptr_t __stack_chk_guard;
-uintptr_t __stack_chk_guard = (uintptr_t)UINT64_C(0x00a5c3967e1bd40f);
-_Noreturn void __stack_chk_fail(void);
-
-void __stack_chk_fail(void)
-{
-    kit_panic("a stack frame was overwritten");
-}
-
-/* Called once, by a function that never returns: frames below would fail their check. The lowest
- * byte is zero, so that a string function which runs over cannot write the right value. */
-__attribute__((noinline, no_stack_protector)) void
-kit_runtime_guard_stacks(runtime_environment_t *env)
-{
-    uintptr_t word;
-    if (env->entropy(env, &word, sizeof word) == 0)
-        __stack_chk_guard = word & ~(uintptr_t)0xff;
-}
-
 void *kit_memory_alloc(size_t size, size_t align)
 {
     return kit_alloc_alloc(kit_runtime.alloc, size, align);

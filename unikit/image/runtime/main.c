@@ -167,7 +167,6 @@ static void enter_low_power_state(runtime_environment_t *env)
 
 int unikernel_main(runtime_environment_t *env)
 {
-    kit_runtime_guard_stacks(env);
     int code = init_unikernel(env);
     if (code != 0)
         kit_exit(code);

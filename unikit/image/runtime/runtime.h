@@ -22,7 +22,5 @@ extern struct kit_runtime kit_runtime;
 
 /* Parses every option that the boot gave into its place. 0, or KIT_EXIT_REFUSED after a message. */
 int kit_runtime_read_options(runtime_environment_t *env);
-/* Makes the stack protector's reference value random. */
-void kit_runtime_guard_stacks(runtime_environment_t *env);
 
 #endif
