@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* The image as a Linux process: what the files of this folder share.
+ *
+ * Command line:  IMAGE [name=value ...] [-- argument ...]
+ *   name=value    a boot option; the last one of a name wins. The platform's own:
+ *     memory=16M    bytes in all: image, stacks and heap (K, M, G: powers of 1024)
+ *     net.fd=N      a TAP device or a packet socket: one Ethernet frame per read and write
+ *     net.mac=02:00:00:00:00:01
+ *     net.mtu=1500
+ *     parent=PID    end as soon as this parent process has ended
+ *     seccomp=off   go without the system call filter (to debug with a tool that injects calls)
+ *   after --      the application's own argument string, joined by spaces
+ *
+ * Standard input and output are the console. Reports go to standard error, each line starts with
+ * «unikit: »: «panic: TEXT», «fault: TEXT vector=N error=N address=N», «registers: rip=... ...»,
+ * «backtrace: ADDRESS ...»; machine.py parses them. Exit codes: the image's own (8 bits), 134
+ * panic, 139 fault, 2 command line or host refused. */
+#ifndef KIT_LINUX_LINUX_H
+#define KIT_LINUX_LINUX_H
+
+#include <unikit/platform/env.h>
+#include <unikit/platform/linux/guest/syscall.h>
+
+/* 0: the image has no TCP/IP stack, so leave the network out (the composer knows). */
+#ifndef KIT_NETWORK
+#define KIT_NETWORK 1
+#endif
+
+enum { LINUX_PAGE = 4096, LINUX_CODE_REFUSED = 2, LINUX_CODE_PANIC = 134, LINUX_CODE_FAULT = 139 };
+
+typedef int (*linux_clock_gettime)(int clock, struct linux_timespec *time);
+
+/* What the kernel handed over at the first instruction. */
+struct linux_process {
+    char **arguments; /* argv[1] on, NULL ended */
+    uintptr_t vdso;   /* ELF image of the vDSO; 0: none */
+    uint64_t random;  /* for the layout of memory; not for keys */
+    size_t signal_frame;
+    uint64_t hwcap2;
+};
+
+struct linux_range {
+    uintptr_t start;
+    uintptr_t end;
+};
+
+/* The one object of the platform (a process has one image). */
+struct linux_state {
+    runtime_environment_t env;
+    console_interface_t console;
+    network_interface_t network;
+    struct linux_process process;
+    linux_clock_gettime clock_gettime; /* the vDSO's; NULL: by system call */
+    struct linux_range stack;
+    struct linux_range signal_stack;
+    const char *panic; /* set: the trap that follows is a panic */
+    int network_fd;    /* -1: none, or closed by the other side */
+    bool input_closed;
+    bool output_closed;
+    bool output_stalled;
+};
+
+extern struct linux_state kit_linux;
+
+/* The image's bounds, of platform/x86/image.ld. */
+extern char kit_image_start[], kit_image_end[], kit_text_start[], kit_text_end[];
+
+/* Run once or never: built for size. */
+#define LINUX_COLD __attribute__((cold))
+
+/* options.c */
+LINUX_COLD const char *kit_linux_option(const char *name);
+LINUX_COLD void kit_linux_check_arguments(void);
+LINUX_COLD uint64_t kit_linux_number(const char *name, uint64_t fallback, uint64_t minimum, uint64_t maximum);
+LINUX_COLD _Noreturn void kit_linux_refuse(const char *what, const char *detail);
+
+/* memory.c: lays out stacks and heap; fills env.memory, stack and signal_stack. */
+LINUX_COLD void kit_linux_memory_open(void);
+int kit_linux_page_release(runtime_environment_t *env, void *base, size_t size);
+int kit_linux_page_protect(runtime_environment_t *env, void *base, size_t size, uint32_t access);
+
+/* clock.c */
+LINUX_COLD void kit_linux_clock_open(void);
+uint64_t kit_linux_now(runtime_environment_t *env);
+uint64_t kit_linux_wall(runtime_environment_t *env);
+
+/* console.c */
+LINUX_COLD void kit_linux_console_open(void);
+
+/* network.c: opens net.fd if it was given. */
+LINUX_COLD void kit_linux_network_open(void);
+
+/* report.c */
+LINUX_COLD void kit_linux_faults_open(void);
+LINUX_COLD _Noreturn void kit_linux_panic(runtime_environment_t *env, const char *message);
+
+/* seccomp.c: from here on only the calls of the environment are left. */
+LINUX_COLD void kit_linux_seal(void);
+
+_Noreturn KIT_INLINE void kit_linux_exit(int32_t code)
+{
+    for (;;)
+        kit_syscall3(SYS_EXIT_GROUP, (uintptr_t)code, 0, 0);
+}
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* The first instructions of an image as a Linux process (System V ABI for x86-64, 3.4.1: rsp points
+ * at argc, argv, NULL, environment, NULL, auxiliary vector). The stack protector's guard is set
+ * here, before any C: the first eight bytes of AT_RANDOM, the lowest one zero so that no string
+ * function reads or writes past it. */
+    .section .text.start, "ax", @progbits
+    .globl _start
+    .type _start, @function
+_start:
+    xor     %ebp, %ebp
+    cld
+    mov     %rsp, %rsi
+    lodsq                                   /* argc */
+    lea     8(%rsi, %rax, 8), %rsi          /* the environment */
+1:  lodsq
+    test    %rax, %rax
+    jnz     1b
+2:  lodsq                                   /* auxiliary vector: type, value */
+    mov     %rax, %rcx
+    lodsq
+    cmp     $25, %rcx                       /* AT_RANDOM */
+    je      3f
+    test    %rcx, %rcx                      /* AT_NULL: a kernel before 2.6.29 */
+    jnz     2b
+    rdtsc
+    jmp     4f
+3:  mov     (%rax), %rax
+4:  mov     $0, %al
+    mov     %rax, __stack_chk_guard(%rip)
+    mov     %rsp, %rdi
+    and     $-16, %rsp
+    call    kit_linux_start                 /* returns the top of the image's own stack */
+    mov     %rax, %rsp
+    call    kit_linux_main
+    ud2
+    .size _start, . - _start
+
+    .section .note.GNU-stack, "", @progbits
