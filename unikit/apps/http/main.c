@@ -143,6 +143,11 @@ static int hold(struct connection *c, const char *data, size_t length)
             return KIT_ENOMEM;
         grant(c, server.patience_s); /* for the whole head: trickling does not extend it */
     }
+    if (c->held_length == 1 && c->held[0] == '\r' && *data == '\n') {
+        kit_tcp_consume(c->tcp, 1); /* an empty line before the request, in two pieces */
+        free_held(c);
+        return 0;
+    }
     size_t before = c->held_length, room = HTTP_HEAD_MAX - before;
     size_t taken = length < room ? length : room;
     memcpy(c->held + before, data, taken);
