@@ -12,7 +12,8 @@ from unikit.cli import control
 from unikit.errors import AlreadyExists, NotFound, PlatformError
 from unikit.platform.api import STOPPED, BootImage, Console, Machine
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.filterwarnings(
+    "error::pytest.PytestUnhandledThreadExceptionWarning")]
 
 
 class Fake(Machine):

@@ -164,7 +164,8 @@ class Server:
         with link, contextlib.suppress(OSError, ValueError):
             link.settimeout(5)
             line = link.makefile("rb").readline(_LINE_MAX)
-            what = json.loads(line).get("do") if line else None
+            asked = json.loads(line) if line else None
+            what = asked.get("do") if isinstance(asked, dict) else None
             if what == "follow":
                 self._follow(link)
                 return
