@@ -71,12 +71,20 @@ int kit_random(void *buffer, size_t size)
     return kit_runtime.state.runtime->entropy(kit_runtime.state.runtime, buffer, size);
 }
 
-/* Says what was lost as soon as the console takes text again; false: it still does not. */
+/* Says what was lost as soon as the console takes text again; false: it still does not. By hand,
+ * so that an image that formats nothing carries no formatter. */
 static __attribute__((cold)) bool report_lost(console_interface_t *console)
 {
-    char line[48];
-    size_t length = kit_format(line, sizeof line, "\n[%zu bytes lost]\n", kit_runtime.console_lost);
-    if (kit_console_write(console, line, length) < length)
+    char line[48], *at = line + sizeof line;
+    static const char tail[] = " bytes lost]\n";
+    at -= sizeof tail - 1;
+    memcpy(at, tail, sizeof tail - 1);
+    for (size_t left = kit_runtime.console_lost; left != 0; left /= 10)
+        *--at = (char)('0' + left % 10);
+    *--at = '[';
+    *--at = '\n';
+    size_t length = (size_t)(line + sizeof line - at);
+    if (kit_console_write(console, at, length) < length)
         return false;
     kit_runtime.console_lost = 0;
     return true;

@@ -66,28 +66,41 @@ KIT_INLINE uint64_t kit_cpu_features_of(struct kit_cpuid leaf1, struct kit_cpuid
                                         struct kit_cpuid extended1, struct kit_cpuid extended7,
                                         uint64_t xcr0)
 {
-    const struct {
-        uint64_t feature;
-        uint32_t word;
-        uint32_t bit;
+    const uint32_t words[] = {leaf1.ecx,     leaf7.ebx,     leaf7.ecx,    leaf7.edx,
+                              extended1.ecx, extended1.edx, extended7.edx};
+    static const struct {
+        uint8_t word;
+        uint8_t bit;
+        uint8_t feature; /* the bit number of KIT_CPU_... */
     } table[] = {
-        {KIT_CPU_SSE3, leaf1.ecx, 0},        {KIT_CPU_PCLMUL, leaf1.ecx, 1},
-        {KIT_CPU_SSSE3, leaf1.ecx, 9},       {KIT_CPU_CX16, leaf1.ecx, 13},
-        {KIT_CPU_SSE4_1, leaf1.ecx, 19},     {KIT_CPU_SSE4_2, leaf1.ecx, 20},
-        {KIT_CPU_MOVBE, leaf1.ecx, 22},      {KIT_CPU_POPCNT, leaf1.ecx, 23},
-        {KIT_CPU_AES, leaf1.ecx, 25},        {KIT_CPU_XSAVE, leaf1.ecx, 27},
-        {KIT_CPU_RDRAND, leaf1.ecx, 30},     {KIT_CPU_FSGSBASE, leaf7.ebx, 0},
-        {KIT_CPU_BMI1, leaf7.ebx, 3},        {KIT_CPU_BMI2, leaf7.ebx, 8},
-        {KIT_CPU_ERMS, leaf7.ebx, 9},        {KIT_CPU_RDSEED, leaf7.ebx, 18},
-        {KIT_CPU_ADX, leaf7.ebx, 19},        {KIT_CPU_CLFLUSHOPT, leaf7.ebx, 23},
-        {KIT_CPU_SHA, leaf7.ebx, 29},        {KIT_CPU_WAITPKG, leaf7.ecx, 5},
-        {KIT_CPU_FSRM, leaf7.edx, 4},        {KIT_CPU_LZCNT, extended1.ecx, 5},
-        {KIT_CPU_RDTSCP, extended1.edx, 27}, {KIT_CPU_INVARIANT_TSC, extended7.edx, 8},
+        {0, 0, 0},   /* SSE3 */
+        {0, 1, 5},   /* PCLMUL */
+        {0, 9, 1},   /* SSSE3 */
+        {0, 13, 7},  /* CX16 */
+        {0, 19, 2},  /* SSE4_1 */
+        {0, 20, 3},  /* SSE4_2 */
+        {0, 22, 8},  /* MOVBE */
+        {0, 23, 4},  /* POPCNT */
+        {0, 25, 6},  /* AES */
+        {0, 27, 26}, /* XSAVE */
+        {0, 30, 21}, /* RDRAND */
+        {1, 0, 25},  /* FSGSBASE */
+        {1, 3, 14},  /* BMI1 */
+        {1, 8, 15},  /* BMI2 */
+        {1, 9, 19},  /* ERMS */
+        {1, 18, 22}, /* RDSEED */
+        {1, 19, 17}, /* ADX */
+        {1, 23, 28}, /* CLFLUSHOPT */
+        {1, 29, 18}, /* SHA */
+        {2, 5, 27},  /* WAITPKG */
+        {3, 4, 20},  /* FSRM */
+        {4, 5, 16},  /* LZCNT */
+        {5, 27, 23}, /* RDTSCP */
+        {6, 8, 24},  /* INVARIANT_TSC */
     };
     uint64_t features = 0;
     for (size_t i = 0; i < KIT_ARRAY_SIZE(table); i++)
-        if (table[i].word >> table[i].bit & 1)
-            features |= table[i].feature;
+        features |= (uint64_t)(words[table[i].word] >> table[i].bit & 1) << table[i].feature;
     const uint64_t ymm = 0x6, zmm = 0xe6; /* XCR0: SSE and AVX; opmask and the ZMM halves too */
     if ((xcr0 & ymm) == ymm && (leaf1.ecx >> 28 & 1)) {
         features |= KIT_CPU_AVX;
