@@ -19,8 +19,9 @@ struct kit_alloc;
 enum {
     KIT_ALLOC_ABI = 1,
     /* features */
-    KIT_ALLOC_REUSES = 1,      /* freed blocks are given out again (a bump allocator does not) */
-    KIT_ALLOC_BOUNDED = 2,     /* every op but check and walk has a constant bound on its steps */
+    KIT_ALLOC_REUSES = 1,      /* freed blocks are given out again (a bump allocator does not); when
+                                * all are free, the largest one of the beginning is there again */
+    KIT_ALLOC_BOUNDED = 2,     /* all but check, walk and owns have a constant bound on steps */
     KIT_ALLOC_SHARED = 4,      /* safe from several threads */
     KIT_ALLOC_OWNS = 8,        /* owns() is there */
     KIT_ALLOC_WALK = 16,       /* walk() is there */
@@ -61,14 +62,17 @@ struct kit_alloc_ops {
     /* optional: whether `block` is one that was given out and not freed. */
     bool (*owns)(const struct kit_alloc *a, const void *block);
     /* optional: calls `visit` for each block in address order, free ones too, until it returns
-     * nonzero, and returns that, or 0. The heap MUST NOT change meanwhile. */
+     * nonzero, and returns that, or 0. The sizes of the blocks in use add up to `used`. The heap
+     * MUST NOT change meanwhile. */
     int (*walk)(const struct kit_alloc *a,
                 int (*visit)(void *argument, void *block, size_t size, bool used), void *argument);
-    /* optional: manages a further region as well. 0, KIT_EINVAL, KIT_ENOMEM. */
+    /* optional: manages a further region as well, which MUST NOT overlap what it has. 0;
+     * KIT_ENOMEM: too small to be of use, or no table entry left; KIT_EINVAL. */
     int (*add_region)(struct kit_alloc *a, void *memory, size_t size);
     /* optional: a mark of the present state ... */
     size_t (*mark)(const struct kit_alloc *a);
-    /* optional: ... to which release returns, freeing all that was allocated since, in O(1). */
+    /* optional: ... to which release returns, freeing all that was allocated since, in O(1). Does
+     * nothing if less is in use than at the mark. */
     void (*release)(struct kit_alloc *a, size_t mark);
 };
 
