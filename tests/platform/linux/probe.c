@@ -5,8 +5,6 @@
 #include <unikit/rt/format.h>
 
 extern uintptr_t __stack_chk_guard;
-__attribute__((used)) uintptr_t __stack_chk_guard;
-_Noreturn void __stack_chk_fail(void);
 char probe_zero[8192];
 
 static runtime_environment_t *env;
@@ -16,11 +14,6 @@ void kit_panic(const char *message)
     env->panic_handler(env, message);
     for (;;)
         ;
-}
-
-__attribute__((used)) void __stack_chk_fail(void)
-{
-    kit_panic("a stack frame was overwritten");
 }
 
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)

@@ -204,7 +204,8 @@ def test_lost_stack_pointer_still_reports(boot: Boot) -> None:
 @pytest.mark.parametrize(("words", "name"), [
     ("59 0 0 0", "execve"), ("257 0 0 0", "openat"), ("2 0 0 0", "open"), ("41 1 1 0", "socket"),
     ("57 0 0 0", "fork"), ("56 0 0 0", "clone"), ("9 0 4096 7", "mmap"), ("62 1 0 0", "kill"),
-    ("101 0 0 0", "ptrace"), ("16 0 0 0", "ioctl"), ("72 0 0 0", "fcntl"), ("13 2 0 0", "sigaction"),
+    ("101 0 0 0", "ptrace"), ("16 0 0 0", "ioctl"), ("72 0 0 0", "fcntl"),
+    ("13 2 0 0", "sigaction"),
     ("157 38 0 0", "prctl"), ("317 0 0 0", "seccomp"), ("0 7 0 0", "read of a foreign file"),
     ("1 7 0 0", "write to a foreign file"), ("19 0 0 0", "readv without a network"),
     ("10 1048576 4096 5", "mprotect with PROT_EXEC"), ("28 0 4096 3", "madvise WILLNEED"),
@@ -287,11 +288,11 @@ def test_stats_have_units(boot: Boot) -> None:
 def test_nothing_stays_open(boot: Boot) -> None:
     """A thousand boots must not run out of descriptors or threads."""
     boot("exit").wait(10)
-    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
     for _ in range(5):
         with boot("exit") as machine:
             machine.wait(10)
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
     assert threading.active_count() <= threads
 
 
@@ -302,7 +303,7 @@ def test_foreign_files_are_not_inherited(boot: Boot, tmp_path: Path) -> None:
         machine = boot("idle")
         machine.console.expect("idle")
         pid = machine.pid  # type: ignore[attr-defined]
-        assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"]
+        assert sorted(each.name for each in Path(f"/proc/{pid}/fd").iterdir()) == ["0", "1", "2"]
         assert Path(f"/proc/{pid}/environ").read_bytes() == b""
 
 

@@ -73,7 +73,7 @@ static uint32_t wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t 
         bits[count] = KIT_WAKE_CONSOLE;
         files[count++] = (struct linux_pollfd){0, POLLIN, 0};
     }
-    if (KIT_NETWORK && (wake & KIT_WAKE_NETWORK) != 0 && kit_linux.network_fd >= 0) {
+    if (KIT_WITH_NETWORK && (wake & KIT_WAKE_NETWORK) != 0 && kit_linux.network_fd >= 0) {
         bits[count] = KIT_WAKE_NETWORK;
         files[count++] = (struct linux_pollfd){kit_linux.network_fd, POLLIN, 0};
     }
@@ -144,7 +144,7 @@ static LINUX_COLD __attribute__((noinline)) void fill_environment(runtime_enviro
 {
     kit_linux_console_open();
     kit_linux.network_fd = -1;
-    if (KIT_NETWORK)
+    if (KIT_WITH_NETWORK)
         kit_linux_network_open();
     env->panic_handler = kit_linux_panic;
     env->now_ns = kit_linux_now;

@@ -21,11 +21,6 @@
 #include <unikit/platform/env.h>
 #include <unikit/platform/linux/guest/syscall.h>
 
-/* 0: the image has no TCP/IP stack, so leave the network out (the composer knows). */
-#ifndef KIT_NETWORK
-#define KIT_NETWORK 1
-#endif
-
 enum { LINUX_PAGE = 4096, LINUX_CODE_REFUSED = 2, LINUX_CODE_PANIC = 134, LINUX_CODE_FAULT = 139 };
 
 typedef int (*linux_clock_gettime)(int clock, struct linux_timespec *time);
@@ -71,7 +66,8 @@ extern char kit_image_start[], kit_image_end[], kit_text_start[], kit_text_end[]
 /* options.c */
 LINUX_COLD const char *kit_linux_option(const char *name);
 LINUX_COLD void kit_linux_check_arguments(void);
-LINUX_COLD uint64_t kit_linux_number(const char *name, uint64_t fallback, uint64_t minimum, uint64_t maximum);
+LINUX_COLD uint64_t kit_linux_number(const char *name, uint64_t fallback, uint64_t minimum,
+                                     uint64_t maximum);
 LINUX_COLD _Noreturn void kit_linux_refuse(const char *what, const char *detail);
 
 /* memory.c: lays out stacks and heap; fills env.memory, stack and signal_stack. */

@@ -30,9 +30,9 @@ struct signal_context {
     uint64_t segments, error, vector, mask, cr2;
 };
 
-static const char registers[18][8] = {"r8",  "r9",  "r10", "r11", "r12", "r13",
-                                      "r14", "r15", "rdi", "rsi", "rbp", "rbx",
-                                      "rdx", "rax", "rcx", "rsp", "rip", "rflags"};
+/* From r8 on, in the order of the context. */
+static const char registers[][4] = {"r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "rdi",
+                                    "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp", "rip"};
 
 /* One line, written by one call so that it stays together. */
 struct line {
@@ -155,7 +155,8 @@ static void report_backtrace(const struct signal_context *context)
     end(&line);
 }
 
-static LINUX_COLD _Noreturn void on_signal(int number, const void *info, const struct signal_context *context)
+static LINUX_COLD _Noreturn void on_signal(int number, const void *info,
+                                           const struct signal_context *context)
 {
     (void)number, (void)info;
     struct line line;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The system call filter: once it is installed, a process that is talked into running foreign code
- * can still do nothing but what the environment does. Everything not in `rules` kills the process.
+ * can still do nothing but what the environment does. Everything not listed kills the process.
  *
  * A classic BPF program over struct seccomp_data (seccomp(2)): word offsets 0 nr, 4 arch, 16 + 8 n
  * argument n, low half first (the arguments looked at here are ints). The architecture is checked
@@ -8,77 +8,93 @@
  */
 #include <unikit/platform/linux/guest/linux.h>
 
-struct filter {
+struct instruction {
     uint16_t code;
-    uint8_t if_true;
+    uint8_t if_true; /* instructions to skip */
     uint8_t if_false;
     uint32_t value;
 };
 
 struct program {
     uint16_t length;
-    struct filter *filter;
+    struct instruction *instructions;
 };
 
-enum { LOAD = 0x20, JUMP_EQUAL = 0x15, JUMP_ANY_BIT = 0x45, RETURN = 0x06 };
-enum { OFFSET_NUMBER = 0, OFFSET_ARCHITECTURE = 4, OFFSET_ARGUMENT = 16 };
 enum { SECCOMP_SET_MODE_FILTER = 1 };
 #define AUDIT_ARCH_X86_64 UINT32_C(0xc000003e)
 #define SECCOMP_RET_ALLOW UINT32_C(0x7fff0000)
 #define SECCOMP_RET_KILL_PROCESS UINT32_C(0x80000000)
 
-enum { ALWAYS, EQUAL, WITHOUT_BIT };
+enum { NUMBER = 0, ARCHITECTURE = 4, ARGUMENT_0 = 16, ARGUMENT_2 = 32 };
 
-struct rule {
-    uint16_t number;
-    uint8_t test;
-    uint8_t argument;
-    int8_t values[3]; /* EQUAL: any of these; WITHOUT_BIT: the first */
-    uint8_t count;
+/* Places in the program, in its order; jumps go forward only. */
+enum {
+    START,
+    IS_X86_64,
+    LOAD_NUMBER,
+    IS_CLOCK_GETTIME,
+    IS_PPOLL,
+    IS_GETRANDOM,
+    IS_EXIT_GROUP,
+    IS_READ,
+    IS_READV,
+    IS_WRITE,
+    IS_MADVISE,
+    IS_MPROTECT,
+    READ,
+    READ_INPUT,
+    READV,
+    READV_NETWORK,
+    WRITE,
+    WRITE_OUTPUT,
+    WRITE_ERROR,
+    WRITE_NETWORK,
+    MADVISE,
+    MADVISE_DONTNEED,
+    MPROTECT,
+    MPROTECT_EXEC,
+    ALLOW,
+    KILL,
+    END
 };
 
-enum { NETWORK = -1 }; /* stands for the number of the network file */
+#define LOAD(at, offset) [at] = {0x20, 0, 0, offset}
+#define IF_EQUAL(at, operand, yes, no)                                                             \
+    [at] = {0x15, (yes) - (at)-1, (no) - (at)-1, (uint32_t)(operand)}
+#define IF_ANY_BIT(at, operand, yes, no) [at] = {0x45, (yes) - (at)-1, (no) - (at)-1, operand}
+#define RETURN(at, operand) [at] = {0x06, 0, 0, operand}
 
-static const struct rule rules[] = {
-    {SYS_CLOCK_GETTIME, ALWAYS, 0, {0}, 0}, /* the vDSO falls back to it */
-    {SYS_PPOLL, ALWAYS, 0, {0}, 0},
-    {SYS_READ, EQUAL, 0, {0}, 1},
-    {SYS_WRITE, EQUAL, 0, {1, 2, NETWORK}, 3},
-    {SYS_READV, EQUAL, 0, {NETWORK}, 1},
-    {SYS_MADVISE, EQUAL, 2, {MADV_DONTNEED}, 1},
-    {SYS_MPROTECT, WITHOUT_BIT, 2, {PROT_EXEC}, 1},
-    {SYS_GETRANDOM, ALWAYS, 0, {0}, 0},
-    {SYS_EXIT_GROUP, ALWAYS, 0, {0}, 0},
+/* A file of which there is none: no descriptor has this number. */
+enum { NO_FILE = -1 };
+
+static struct instruction filter[END] = {
+    LOAD(START, ARCHITECTURE),
+    IF_EQUAL(IS_X86_64, AUDIT_ARCH_X86_64, LOAD_NUMBER, KILL),
+    LOAD(LOAD_NUMBER, NUMBER),
+    IF_EQUAL(IS_CLOCK_GETTIME, SYS_CLOCK_GETTIME, ALLOW, IS_PPOLL), /* the vDSO falls back to it */
+    IF_EQUAL(IS_PPOLL, SYS_PPOLL, ALLOW, IS_GETRANDOM),
+    IF_EQUAL(IS_GETRANDOM, SYS_GETRANDOM, ALLOW, IS_EXIT_GROUP),
+    IF_EQUAL(IS_EXIT_GROUP, SYS_EXIT_GROUP, ALLOW, IS_READ),
+    IF_EQUAL(IS_READ, SYS_READ, READ, IS_READV),
+    IF_EQUAL(IS_READV, SYS_READV, READV, IS_WRITE),
+    IF_EQUAL(IS_WRITE, SYS_WRITE, WRITE, IS_MADVISE),
+    IF_EQUAL(IS_MADVISE, SYS_MADVISE, MADVISE, IS_MPROTECT),
+    IF_EQUAL(IS_MPROTECT, SYS_MPROTECT, MPROTECT, KILL),
+    LOAD(READ, ARGUMENT_0),
+    IF_EQUAL(READ_INPUT, 0, ALLOW, KILL),
+    LOAD(READV, ARGUMENT_0),
+    IF_EQUAL(READV_NETWORK, NO_FILE, ALLOW, KILL),
+    LOAD(WRITE, ARGUMENT_0),
+    IF_EQUAL(WRITE_OUTPUT, 1, ALLOW, WRITE_ERROR),
+    IF_EQUAL(WRITE_ERROR, 2, ALLOW, WRITE_NETWORK),
+    IF_EQUAL(WRITE_NETWORK, NO_FILE, ALLOW, KILL),
+    LOAD(MADVISE, ARGUMENT_2),
+    IF_EQUAL(MADVISE_DONTNEED, MADV_DONTNEED, ALLOW, KILL),
+    LOAD(MPROTECT, ARGUMENT_2),
+    IF_ANY_BIT(MPROTECT_EXEC, PROT_EXEC, KILL, ALLOW),
+    RETURN(ALLOW, SECCOMP_RET_ALLOW),
+    RETURN(KILL, SECCOMP_RET_KILL_PROCESS),
 };
-
-enum { RULE_MAX = 2 + 2 * 3 + 1, FILTER_MAX = 5 + RULE_MAX * (int)KIT_ARRAY_SIZE(rules) };
-
-static struct filter *emit(struct filter *next, uint16_t code, uint32_t value, unsigned if_true,
-                           unsigned if_false)
-{
-    *next = (struct filter){code, (uint8_t)if_true, (uint8_t)if_false, value};
-    return next + 1;
-}
-
-/* Returns from the filter if the call is the rule's, else goes on behind it. */
-static struct filter *emit_rule(struct filter *next, const struct rule *rule)
-{
-    struct filter *start = next;
-    next = emit(next, JUMP_EQUAL, rule->number, 0, 0);
-    if (rule->test != ALWAYS)
-        next = emit(next, LOAD, OFFSET_ARGUMENT + 8u * rule->argument, 0, 0);
-    for (unsigned i = 0; i < rule->count; i++) {
-        uint32_t value =
-            rule->values[i] == NETWORK ? (uint32_t)kit_linux.network_fd : (uint32_t)rule->values[i];
-        bool equal = rule->test == EQUAL;
-        next = emit(next, equal ? JUMP_EQUAL : JUMP_ANY_BIT, value, !equal, equal);
-        next = emit(next, RETURN, SECCOMP_RET_ALLOW, 0, 0);
-    }
-    next = emit(next, RETURN, rule->test == ALWAYS ? SECCOMP_RET_ALLOW : SECCOMP_RET_KILL_PROCESS,
-                0, 0);
-    start->if_false = (uint8_t)(next - start - 1);
-    return next;
-}
 
 static bool is_off(const char *option)
 {
@@ -89,15 +105,9 @@ void kit_linux_seal(void)
 {
     if (is_off(kit_linux_option("seccomp")))
         return;
-    struct filter filter[FILTER_MAX];
-    struct filter *next = emit(filter, LOAD, OFFSET_ARCHITECTURE, 0, 0);
-    next = emit(next, JUMP_EQUAL, AUDIT_ARCH_X86_64, 1, 0);
-    next = emit(next, RETURN, SECCOMP_RET_KILL_PROCESS, 0, 0);
-    next = emit(next, LOAD, OFFSET_NUMBER, 0, 0);
-    for (size_t i = 0; i < KIT_ARRAY_SIZE(rules); i++)
-        next = emit_rule(next, &rules[i]);
-    next = emit(next, RETURN, SECCOMP_RET_KILL_PROCESS, 0, 0);
-    struct program program = {(uint16_t)(next - filter), filter};
+    uint32_t network = (uint32_t)kit_linux.network_fd; /* or NO_FILE */
+    filter[READV_NETWORK].value = filter[WRITE_NETWORK].value = network;
+    struct program program = {END, filter};
     kit_syscall5(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     if (kit_syscall3(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, 0, (uintptr_t)&program) < 0)
         kit_linux_refuse("the host does not take the system call filter; to go without it, give ",
