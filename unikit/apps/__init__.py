@@ -39,7 +39,7 @@ NEEDS = ("net", "sched:threads")
 """What an application may need of its composition."""
 
 _NAME = re.compile(r"^[a-z][a-z0-9_-]*$")
-_FORWARD = re.compile(r"^(\d{1,5}):(\d{1,5})(/(tcp|udp))?$")
+_FORWARD = re.compile(r"^(?:(tcp|udp):)?(\d{1,5}):(\d{1,5})$")
 _USES = (
     ("net", re.compile(r"\bkit_(tcp|udp|net)_\w+\s*\(")),
     ("sched:threads", re.compile(
@@ -60,7 +60,8 @@ class App:
     :ivar files: a folder relative to ``folder`` that is packed into the image; empty: none.
     :ivar options: the application's own options; the ``text`` kind is read at boot only, by
         ``kit_boot_option("app.<name>.<option>")``.
-    :ivar forward: ports ``run`` forwards to by default, ``"host:guest"`` or ``"host:guest/udp"``.
+    :ivar forward: ports ``run`` forwards to by default, ``"host:guest"`` or
+        ``"udp:host:guest"``.
     """
 
     name: str
@@ -135,14 +136,14 @@ class App:
 
 
 def parse_forward(text: str) -> tuple[str, int, int]:
-    """Return (``"tcp"`` or ``"udp"``, host port, guest port) of ``"8080:80"`` or ``"7007:7/udp"``.
+    """Return (``"tcp"`` or ``"udp"``, host port, guest port) of ``"8080:80"`` or ``"udp:7007:7"``.
 
     :raises ValueError: anything else, or a port out of range; host port 0 means any free one.
     """
     match = _FORWARD.match(text)
-    if match is None or int(match[1]) > 65535 or not 0 < int(match[2]) <= 65535:
-        raise ValueError(f"{text!r} is no port forward; write 8080:80 or 7007:7/udp")
-    return match[4] or "tcp", int(match[1]), int(match[2])
+    if match is None or int(match[2]) > 65535 or not 0 < int(match[3]) <= 65535:
+        raise ValueError(f"{text!r} is no port forward; write 8080:80 or udp:7007:7")
+    return match[1] or "tcp", int(match[2]), int(match[3])
 
 
 def bundled() -> tuple[App, ...]:

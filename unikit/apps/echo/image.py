@@ -8,5 +8,5 @@ IMAGE = App(
     summary="sends back what it receives, by TCP and UDP",
     needs=("net",),
     options=(Option("port", 7, "TCP and UDP port", minimum=1, maximum=65535, when="boot"),),
-    forward=("7007:7", "7007:7/udp"),
+    forward=("7007:7", "udp:7007:7"),
 )
