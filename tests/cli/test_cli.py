@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,13 @@ from unikit.cli.machines import prometheus
 from unikit.cli.run import _attached
 from unikit.errors import CompositionError
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def unikit(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "unikit", *words], capture_output=True, text=True,
-                          check=False, cwd=cwd, stdin=subprocess.DEVNULL, timeout=120)
+                          check=False, cwd=cwd, stdin=subprocess.DEVNULL, timeout=120,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_list_names_components_and_applications(capsys: pytest.CaptureFixture[str]) -> None:
