@@ -1,0 +1,24 @@
+"""Networking: choose a TCP/IP stack and interfaces, or run them in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unikit.net.api import Interface, Stack
+    from unikit.net.mini import Mini
+    from unikit.net.netif.loopback import Loopback
+    from unikit.net.netif.pipe import Pipe
+    from unikit.net.netif.tap import Tap
+
+__all__ = ["Interface", "Loopback", "Mini", "Pipe", "Stack", "Tap"]
+
+_HOME = {"Interface": "api", "Stack": "api", "Mini": "mini", "Loopback": "netif.loopback",
+         "Pipe": "netif.pipe", "Tap": "netif.tap"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

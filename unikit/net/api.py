@@ -8,6 +8,10 @@ from typing import Any
 from unikit.component import Component
 
 
+class Stack(Component):
+    """Base of TCP/IP stack records."""
+
+
 class Interface(Component):
     """Base of network interface records; :meth:`open` makes one live in this process."""
 
