@@ -65,7 +65,7 @@ int init_application(void)
 {{
     uint64_t port = kit_app_option("port");
     struct kit_tcp *listener;
-    int rc = kit_tcp_listen((uint16_t)port, 16, on_listener, NULL, &listener);
+    int rc = kit_tcp_listen((uint16_t)port, on_listener, NULL, &listener);
     if (rc != KIT_OK) {{
         kit_log("{name}: cannot listen on %u: error %d", (unsigned)port, rc);
         return 1;
