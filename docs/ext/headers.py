@@ -41,6 +41,7 @@ class Entry:
     name: str
     code: str
     comment: str = ""
+    note: str = ""  # what stands behind it on its line
 
 
 def plain(comment: str) -> str:
@@ -78,9 +79,8 @@ def parse(text: str) -> tuple[str, list[Entry]]:
             title = _TITLE.match(body)
             if title:
                 entries.append(Entry("title", title[1], ""))
-            elif entries and not code.strip() and on_same_line(text, match.start()) and \
-                    not entries[-1].comment:
-                entries[-1].comment = body
+            elif entries and not code.strip() and on_same_line(text, match.start()):
+                entries[-1].note = body
             elif not seen and not intro:
                 intro = body
             else:
@@ -113,7 +113,7 @@ def on_same_line(text: str, position: int) -> bool:
 def classify(code: str, comment: str) -> Entry | None:
     """Return the entry for a declaration, or None for what is none (forward declarations)."""
     bare = re.sub(r"/\*.*?\*/", "", code, flags=re.DOTALL)
-    bare = re.sub(r"__attribute__\s*\(\(.*?\)\)", "", bare, flags=re.DOTALL)
+    bare = re.sub(r"\s*__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)", "", bare)
     bare = re.sub(r"^(KIT_INLINE|KIT_HIDDEN|extern)\s+", "", bare.strip())
     if bare.startswith("struct") and "{" not in bare and "(" not in bare:
         return None
@@ -146,6 +146,19 @@ def groups(entries: list[Entry]) -> Iterator[list[Entry]]:
         yield group
 
 
+def notes(group: list[Entry]) -> list[str]:
+    """Return a paragraph for each remark behind a declaration, neighbours with the same joined."""
+    found: dict[str, list[str]] = {}
+    for entry in group:
+        if entry.note:
+            found.setdefault(entry.note, []).append(entry.name)
+    lines: list[str] = []
+    for note, names in found.items():
+        whose = "" if len(group) == 1 else ", ".join(f"``{name}``" for name in names) + ": "
+        lines += [f"   {whose}{escape(' '.join(note.split()))}", ""]
+    return lines
+
+
 def rst(header: str) -> list[str]:
     """Return the reference text of a header."""
     intro, entries = parse((ROOT / header).read_text())
@@ -154,6 +167,7 @@ def rst(header: str) -> list[str]:
     for group in groups(entries):
         first = group[0]
         text = [f"   {line}" for line in escape(first.comment).splitlines()] + [""]
+        text += notes(group)
         if first.kind == "title":
             lines += ["", f".. rubric:: {escape(first.name)}", ""]
         elif first.kind == "function":
@@ -162,12 +176,9 @@ def rst(header: str) -> list[str]:
             lines += [f"              {signature}" for signature in signatures[1:]]
             lines += ["", *text]
         else:
-            if first.kind == "macro":
-                lines += [f".. c:macro:: {first.name}", ""]
-            elif first.name:
-                lines += [f".. c:{first.kind}:: {first.name}", ""]
-            else:
-                lines += [".. container:: constants", ""]
+            # Tags live in a name space of their own in C, but not in Sphinx: no c:struct here.
+            lines += [f".. _c-{first.kind}-{first.name}:", ""] if first.name else []
+            lines += [".. container:: declaration", ""]
             code = [f"      {line}".rstrip() for line in first.code.splitlines()]
             lines += [*text, "   .. code-block:: c", "", *code, ""]
     return lines

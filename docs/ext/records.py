@@ -112,7 +112,7 @@ class Components(SphinxDirective):
 
 
 class Modules(SphinxDirective):
-    """``.. modules:: unikit.alloc`` with the package's modules; ``:single:`` without."""
+    """``.. modules:: unikit.alloc`` with the package's modules; ``:single:`` its text alone."""
 
     required_arguments = 1
     option_spec = {"single": lambda value: True}
@@ -120,11 +120,13 @@ class Modules(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Write one automodule per public module."""
         package = self.arguments[0]
-        names = [package] if "single" in self.options else list(public_modules(package))
+        single = "single" in self.options
+        names = [package] if single else list(public_modules(package))
         lines: list[str] = []
         for name in names:
-            lines += [name, "^" * len(name), "", f".. automodule:: {name}", "   :members:",
-                      "   :show-inheritance:", "   :member-order: bysource", ""]
+            lines += [name, "^" * len(name), "", f".. automodule:: {name}",
+                      *([] if single else ["   :members:", "   :show-inheritance:",
+                                           "   :member-order: bysource"]), ""]
         return text_of(self, lines)
 
 
