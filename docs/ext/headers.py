@@ -121,7 +121,7 @@ def classify(code: str, comment: str) -> Entry | None:
         return None
     if bare.startswith("typedef struct {"):
         return Entry("type", bare.rstrip(";").split()[-1], code, comment)
-    if "{" in bare and not re.match(r"^(struct|union|enum)\b", bare):
+    if "(" in bare.partition("{")[0] and "{" in bare:  # the body of a dispatcher
         bare = bare[:bare.index("{")].strip()
     for kind, pattern in _KINDS:
         match = pattern.match(bare)
