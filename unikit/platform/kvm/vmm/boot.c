@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/* One call from a description to a running guest, and back to nothing. The processor is made by its
+ * own thread while this one makes the memory: the two cost about the same. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unikit/platform/kvm/vmm/internal.h>
+#include <unikit/rt/bits.h>
+#include <unistd.h>
+
+struct randomness {
+    uint64_t layout;
+    uint64_t canary;
+    uint8_t seed[KIT_KVM_SEED_BYTES];
+};
+
+static int start_thread(struct kit_kvm *vm, struct kit_kvm_refused *refused)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 << 10);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&vm->thread, &attributes, vmm_vcpu_main, vm);
+    if (rc == 0) {
+        vm->thread_started = true;
+        rc = -vmm_device_start(vm);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return rc == 0 ? 0 : vmm_refuse_host(refused, rc, "cannot start a thread");
+}
+
+/* The memory: host and guest addresses agree modulo 2 MiB, so huge pages can back the heap. */
+static int map_memory(struct kit_kvm *vm, struct kit_kvm_refused *refused)
+{
+    const uint64_t size = vm->memory.layout.memory_size;
+    const uint64_t spare = vm->config->huge_pages ? VMM_HUGE : 0;
+    uint8_t *base = mmap(NULL, size + spare, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return vmm_refuse_host(refused, errno, "cannot map %llu MiB of memory",
+                               (unsigned long long)(size >> 20));
+    vm->memory.host = base;
+    if (spare == 0) {
+        /* One small page must never become a huge one: an idle guest would pay for all of it. */
+        if (size >= VMM_HUGE)
+            madvise(base, size, MADV_NOHUGEPAGE);
+        return 0;
+    }
+    uint64_t before = (KIT_KVM_MEMORY - (uintptr_t)base) % VMM_HUGE;
+    if (before != 0)
+        munmap(base, before);
+    if (spare != before)
+        munmap(base + before + size, spare - before);
+    vm->memory.host = base + before;
+    const uint64_t first = kit_align_up(vm->memory.layout.heap_base, VMM_HUGE);
+    const uint64_t last = kit_align_down(vm->memory.layout.reserve, VMM_HUGE);
+    if (first < last) /* a host without huge pages goes on with small ones */
+        madvise(vm->memory.host + (first - KIT_KVM_MEMORY), last - first, MADV_HUGEPAGE);
+    return 0;
+}
+
+static int add_memory(struct kit_kvm *vm, struct kit_kvm_refused *refused)
+{
+    const struct kvm_userspace_memory_region slot = {
+        .guest_phys_addr = KIT_KVM_MEMORY,
+        .memory_size = vm->memory.layout.memory_size,
+        .userspace_addr = (uintptr_t)vm->memory.host,
+    };
+    if (ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
+        return vmm_refuse_host(refused, errno, "KVM_SET_USER_MEMORY_REGION failed");
+    return 0;
+}
+
+static void copy_image(struct kit_kvm *vm)
+{
+    for (size_t i = 0; i < vm->config->segment_count; i++) {
+        const struct kit_kvm_segment *s = &vm->config->segments[i];
+        memcpy(vm->memory.host + (s->address - KIT_KVM_MEMORY), s->data, s->stored);
+    }
+}
+
+static void fill_boot(struct kit_kvm *vm, const struct randomness *random, uint64_t features)
+{
+    const struct kit_kvm_layout *l = &vm->memory.layout;
+    struct kit_kvm_boot *boot = vm->boot;
+    boot->magic = KIT_KVM_MAGIC;
+    boot->abi = KIT_KVM_ABI;
+    boot->bytes = (uint32_t)(sizeof *boot + vm->config->options_bytes);
+    boot->memory_size = l->memory_size;
+    boot->heap_base = l->heap_base;
+    boot->heap_size = l->heap_size;
+    boot->stack_base = l->stack_base;
+    boot->stack_size = l->stack_size;
+    boot->shared = l->shared;
+    boot->cpu_features = features;
+    boot->cpus = 1;
+    memcpy(boot->queue, vm->queues, sizeof boot->queue);
+    if (vm->config->netif != NULL) {
+        const network_interface_t *network = &vm->config->netif->network;
+        memcpy(boot->mac, network->mac, sizeof boot->mac);
+        boot->mtu = network->mtu;
+        boot->offloads = network->offloads & 3; /* checksums; no segments yet */
+    }
+    boot->options_bytes = (uint32_t)vm->config->options_bytes;
+    if (vm->config->options_bytes > 0)
+        memcpy(boot->options, vm->config->options, vm->config->options_bytes);
+    memcpy(vm->shared->seed, random->seed, sizeof random->seed);
+    /* no string function can write past a canary that starts with a zero byte */
+    vm->shared->canary = random->canary & ~UINT64_C(0xff);
+}
+
+static int make_memory(struct kit_kvm *vm, const struct randomness *random, uint64_t features,
+                       struct kit_kvm_refused *refused)
+{
+    int rc = map_memory(vm, refused);
+    if (rc == 0)
+        rc = add_memory(vm, refused);
+    if (rc != 0)
+        return rc;
+    copy_image(vm);
+    vmm_tables_build(&vm->memory, vm->config);
+    vm->boot = vmm_memory_any(&vm->memory, vm->memory.layout.boot, KIT_KVM_BOOT_BYTES);
+    vm->shared = vmm_memory_any(&vm->memory, vm->memory.layout.shared, sizeof *vm->shared);
+    fill_boot(vm, random, features);
+    vmm_queue_open(&vm->console.tx, &vm->memory, "console tx", &vm->queues[KIT_KVM_CONSOLE_TX],
+                   false);
+    vmm_queue_open(&vm->console.rx, &vm->memory, "console rx", &vm->queues[KIT_KVM_CONSOLE_RX],
+                   true);
+    vmm_queue_set_notify(&vm->console.rx, false);
+    vmm_net_open(&vm->net, &vm->memory, vm->config->netif, vm->queues);
+    return 0;
+}
+
+static int make_machine(struct kit_kvm *vm, const struct randomness *random, uint64_t features,
+                        struct kit_kvm_refused *refused)
+{
+    int kvm = vmm_host_open(refused);
+    if (kvm < 0)
+        return kvm;
+    int rc = vmm_console_open(&vm->console);
+    if (rc != 0)
+        return vmm_refuse_host(refused, -rc, "cannot map the console's buffer");
+    vm->net.netif = vm->config->netif;
+    vm->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (vm->wake_fd < 0)
+        return vmm_refuse_host(refused, errno, "cannot make an eventfd");
+    rc = start_thread(vm, refused);
+    if (rc != 0)
+        return rc;
+    vm->vm_fd = ioctl(kvm, KVM_CREATE_VM, 0);
+    if (vm->vm_fd < 0)
+        return vmm_refuse_host(refused, errno, "KVM_CREATE_VM failed");
+    vmm_futex_set(&vm->vm_ready, 1);
+    rc = make_memory(vm, random, features, refused);
+    vmm_futex_wait(&vm->vcpu_ready, 0);
+    if (rc == 0 && vm->vcpu_ready != 1) {
+        *refused = vm->refused;
+        rc = KIT_EIO;
+    }
+    if (rc != 0)
+        return rc;
+    vmm_clock_open(vm);
+    vm->config = NULL;
+    vmm_futex_set(&vm->memory_ready, 1);
+    return 0;
+}
+
+int vmm_boot_quiet(const struct kit_kvm_config *config, uint64_t features, struct kit_kvm **out,
+                   struct kit_kvm_refused *refused)
+{
+    struct kit_kvm *vm = calloc(1, sizeof *vm);
+    struct randomness random;
+    if (vm == NULL)
+        return vmm_refuse_host(refused, ENOMEM, "no memory for the machine");
+    vm->vm_fd = vm->vcpu_fd = vm->wake_fd = vm->device_fd = -1;
+    vm->config = config;
+    vm->boot_ns = vmm_now_ns();
+    pthread_mutex_init(&vm->report_lock, NULL);
+    pthread_mutex_init(&vm->net_lock, NULL);
+    int rc = getrandom(&random, sizeof random, 0) == sizeof random
+                 ? 0
+                 : vmm_refuse_host(refused, errno, "getrandom failed");
+    if (rc == 0)
+        rc = vmm_layout(config, random.layout, &vm->memory.layout, vm->queues, refused);
+    if (rc == 0)
+        rc = make_machine(vm, &random, features, refused);
+    if (rc != 0) {
+        kit_kvm_close(vm);
+        return rc;
+    }
+    *out = vm;
+    return 0;
+}
+
+struct kit_kvm *kit_kvm_boot(const struct kit_kvm_config *config, struct kit_kvm_refused *refused)
+{
+    struct kit_kvm *vm = NULL;
+    uint64_t features;
+    memset(refused, 0, sizeof *refused);
+    if (vmm_host_features(&features, refused) != 0)
+        return NULL;
+    if (vmm_boot_quiet(config, features, &vm, refused) != 0)
+        return NULL;
+    return vm;
+}
+
+void kit_kvm_stop(struct kit_kvm *vm)
+{
+    __atomic_store_n(&vm->stop, 1, __ATOMIC_RELEASE);
+    vmm_interrupt(vm);
+}
+
+/* Ends the threads in whatever state of the boot they are. */
+static void end_threads(struct kit_kvm *vm)
+{
+    if (!vm->thread_started)
+        return;
+    if (vm->memory_ready != 1) {
+        if (vm->vm_ready == 0)
+            vmm_futex_set(&vm->vm_ready, 2);
+        vmm_futex_set(&vm->memory_ready, 2);
+    } else if (!__atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE)) {
+        kit_kvm_stop(vm);
+    }
+    pthread_join(vm->thread, NULL);
+    vmm_device_stop(vm);
+}
+
+void kit_kvm_close(struct kit_kvm *vm)
+{
+    end_threads(vm);
+    if (vm->run != NULL)
+        munmap(vm->run, vm->run_bytes);
+    const int fds[] = {vm->vcpu_fd, vm->vm_fd, vm->wake_fd, vm->device_fd};
+    for (size_t i = 0; i < KIT_ARRAY_SIZE(fds); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    if (vm->memory.host != NULL)
+        munmap(vm->memory.host, vm->memory.layout.memory_size);
+    vmm_console_close(&vm->console);
+    pthread_mutex_destroy(&vm->report_lock);
+    pthread_mutex_destroy(&vm->net_lock);
+    free(vm);
+}

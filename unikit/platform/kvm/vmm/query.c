@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* What may be asked of a machine from outside, from any thread. */
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unikit/platform/kvm/vmm/internal.h>
+#include <unistd.h>
+
+size_t kit_kvm_input(struct kit_kvm *vm, const char *data, size_t size)
+{
+    struct vmm_console *console = &vm->console;
+    struct vmm_fault fault = {""};
+    size_t done = 0;
+    pthread_mutex_lock(&console->lock);
+    for (; done < size && console->input_written - console->input_read < VMM_INPUT; done++)
+        console->input[console->input_written++ % VMM_INPUT] = data[done];
+    const bool ended = console->closed;
+    pthread_mutex_unlock(&console->lock);
+    if (ended)
+        return 0;
+    if (vmm_console_feed(console, &fault) < 0) {
+        vmm_break(vm, &fault);
+    } else {
+        const uint64_t one = 1;
+        if (write(vm->wake_fd, &one, sizeof one) < 0)
+            return done; /* it is awake already */
+    }
+    return done;
+}
+
+void kit_kvm_report(struct kit_kvm *vm, struct kit_kvm_report *report)
+{
+    pthread_mutex_lock(&vm->report_lock);
+    *report = vm->report;
+    pthread_mutex_unlock(&vm->report_lock);
+    if (!__atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE))
+        memset(report, 0, sizeof *report);
+}
+
+void kit_kvm_layout(const struct kit_kvm *vm, struct kit_kvm_layout *layout)
+{
+    *layout = vm->memory.layout;
+}
+
+size_t kit_kvm_peek(struct kit_kvm *vm, uint64_t address, void *buffer, size_t size)
+{
+    const void *from = vmm_memory_any(&vm->memory, address, size);
+    if (from == NULL)
+        return 0;
+    memcpy(buffer, from, size);
+    return size;
+}
+
+static uint64_t resident(const struct kit_kvm *vm)
+{
+    unsigned char pages[4096];
+    const uint64_t size = vm->memory.layout.memory_size, step = sizeof pages * VMM_PAGE;
+    uint64_t count = 0;
+    for (uint64_t at = 0; at < size; at += step) {
+        uint64_t part = size - at < step ? size - at : step;
+        if (mincore(vm->memory.host + at, part, pages) != 0)
+            return 0;
+        for (uint64_t i = 0; i < part / VMM_PAGE; i++)
+            count += pages[i] & 1;
+    }
+    return count * VMM_PAGE;
+}
+
+static uint64_t thread_ns(pthread_t thread)
+{
+    clockid_t clock;
+    struct timespec used;
+    if (pthread_getcpuclockid(thread, &clock) != 0 || clock_gettime(clock, &used) != 0)
+        return 0;
+    return (uint64_t)used.tv_sec * KIT_NS_PER_S + (uint64_t)used.tv_nsec;
+}
+
+/* Counters of other threads are read as they stand: each is one word, written by one thread. */
+void kit_kvm_stats(struct kit_kvm *vm, struct kit_kvm_stats *stats)
+{
+    const bool ended = __atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE);
+    const volatile struct kit_kvm_shared *shared = vm->shared;
+    const uint64_t hz = vmm_clock_hz(), entry = shared->entry_tsc - vm->clock.tsc_offset;
+    *stats = (struct kit_kvm_stats){
+        .exits_idle = vm->exits_idle,
+        .exits_kick = vm->exits_kick,
+        .exits_pages = vm->exits_pages,
+        .exits_interrupted = vm->exits_interrupted,
+        .frames_sent = vm->net.sent,
+        .frames_received = vm->net.received,
+        .bytes_sent = vm->net.sent_bytes,
+        .bytes_received = vm->net.received_bytes,
+        .frames_dropped = vm->net.dropped,
+        .console_bytes = vm->console.bytes,
+        .console_dropped = vm->console.dropped,
+        .served_turns = vm->served_turns,
+        .engagements = vm->engagements,
+        .cpu_ns = ended ? vm->final_cpu_ns : thread_ns(vm->thread),
+        .device_cpu_ns = vm->device_started ? thread_ns(vm->device_thread) : 0,
+        .resident = resident(vm),
+        .boot_ns = vm->boot_ns,
+        .first_output_ns = vm->console.first_ns,
+        .entry_to_main_tsc = shared->main_tsc - shared->entry_tsc,
+        .entry_to_output_tsc = vm->console.first_tsc != 0 ? vm->console.first_tsc - entry : 0,
+        .tsc_hz = hz,
+    };
+}

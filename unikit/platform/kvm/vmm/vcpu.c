@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/* The processor: its state at the entry (long mode, CPL 3, nothing else ever), and the loop that
+ * runs it until it ends. The thread blocks every signal; SIGRTMIN + 7 is let in by KVM_RUN alone,
+ * so it needs no handler and disturbs nobody else's. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unikit/platform/kvm/vmm/internal.h>
+#include <unistd.h>
+
+enum {
+    CR4_BASE = 0x620, /* OSXMMEXCPT OSFXSR PAE */
+    CR4_FSGSBASE = 1 << 16,
+    CR4_OSXSAVE = 1 << 18,
+    CPL3_CODE = 0x33,
+    CPL3_DATA = 0x2b,
+    TASK = 0x40,
+    XCR0_VECTORS = 0xe7 /* x87, SSE, AVX, AVX-512 */
+};
+
+static int kick_signal(void)
+{
+    return SIGRTMIN + 7;
+}
+
+/* How CR4 may look here: the first that KVM took is tried first from then on. */
+static const uint32_t cr4_forms[] = {CR4_BASE | CR4_FSGSBASE | CR4_OSXSAVE, CR4_BASE | CR4_FSGSBASE,
+                                     CR4_BASE | CR4_OSXSAVE, CR4_BASE};
+static uint32_t cr4_good;
+
+static void fill_sregs(const struct kit_kvm *vm, struct kvm_sregs *s)
+{
+    const uint64_t system = vm->memory.layout.system;
+    struct kvm_segment code = {.limit = 0xffffffff,
+                               .selector = CPL3_CODE,
+                               .type = 11,
+                               .present = 1,
+                               .dpl = 3,
+                               .s = 1,
+                               .l = 1,
+                               .g = 1};
+    struct kvm_segment data = {.limit = 0xffffffff,
+                               .selector = CPL3_DATA,
+                               .type = 3,
+                               .present = 1,
+                               .dpl = 3,
+                               .db = 1,
+                               .s = 1,
+                               .g = 1};
+    s->cs = code;
+    s->ss = s->ds = s->es = s->fs = s->gs = data;
+    s->tr = (struct kvm_segment){
+        .base = system + VMM_TSS, .limit = 0x67, .selector = TASK, .type = 11, .present = 1};
+    s->ldt = (struct kvm_segment){.unusable = 1};
+    s->gdt.base = system + VMM_GDT;
+    s->gdt.limit = 0x4f;
+    s->idt.base = system + VMM_IDT;
+    s->idt.limit = 16 * VMM_VECTORS - 1;
+    s->cr0 = 0x80050033; /* PG AM WP NE ET MP PE */
+    s->cr3 = vm->memory.layout.tables;
+    s->efer = 0xd00; /* NXE LMA LME: no SYSCALL */
+}
+
+static int set_sregs(struct kit_kvm *vm, struct kit_kvm_refused *refused)
+{
+    struct kvm_sregs sregs;
+    if (ioctl(vm->vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
+        return vmm_refuse_host(refused, errno, "KVM_GET_SREGS failed");
+    fill_sregs(vm, &sregs);
+    for (uint32_t i = __atomic_load_n(&cr4_good, __ATOMIC_RELAXED); i < KIT_ARRAY_SIZE(cr4_forms);
+         i++) {
+        sregs.cr4 = cr4_forms[i];
+        if (ioctl(vm->vcpu_fd, KVM_SET_SREGS, &sregs) == 0) {
+            __atomic_store_n(&cr4_good, i, __ATOMIC_RELAXED);
+            return 0;
+        }
+    }
+    return vmm_refuse_host(refused, errno, "KVM_SET_SREGS refused long mode at CPL 3");
+}
+
+/* Vector state beyond SSE, where KVM has it; where it ignores the call the guest sees the host's.
+ */
+static void set_xcr0(struct kit_kvm *vm)
+{
+    const struct kvm_cpuid2 *table = vmm_host_cpuid();
+    uint64_t supported = 0;
+    for (uint32_t i = 0; i < table->nent; i++)
+        if (table->entries[i].function == 0xd && table->entries[i].index == 0)
+            supported = table->entries[i].eax & XCR0_VECTORS;
+    if (supported == 0)
+        return;
+    struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = supported}}};
+    if (ioctl(vm->vcpu_fd, KVM_SET_XCRS, &xcrs) < 0)
+        return; /* the probe guest will say what is left */
+}
+
+static int let_signal_in(struct kit_kvm *vm, struct kit_kvm_refused *refused)
+{
+    struct {
+        struct kvm_signal_mask head;
+        uint64_t blocked;
+    } mask = {.head = {.len = 8}};
+    uint64_t blocked = ~(UINT64_C(1) << (kick_signal() - 1));
+    memcpy(mask.head.sigset, &blocked, sizeof blocked);
+    if (ioctl(vm->vcpu_fd, KVM_SET_SIGNAL_MASK, &mask) < 0)
+        return vmm_refuse_host(refused, errno, "KVM_SET_SIGNAL_MASK failed");
+    return 0;
+}
+
+int vmm_vcpu_open(struct kit_kvm *vm, struct kit_kvm_refused *refused)
+{
+    vm->vcpu_fd = ioctl(vm->vm_fd, KVM_CREATE_VCPU, 0);
+    if (vm->vcpu_fd < 0)
+        return vmm_refuse_host(refused, errno, "KVM_CREATE_VCPU failed");
+    vm->run_bytes = (size_t)vmm_host_run_bytes();
+    vm->run = mmap(NULL, vm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vm->vcpu_fd, 0);
+    if (vm->run == MAP_FAILED) {
+        vm->run = NULL;
+        return vmm_refuse_host(refused, errno, "cannot map the processor's shared page");
+    }
+    if (ioctl(vm->vcpu_fd, KVM_SET_CPUID2, vmm_host_cpuid()) < 0)
+        return vmm_refuse_host(refused, errno, "KVM_SET_CPUID2 failed");
+    int rc = set_sregs(vm, refused);
+    if (rc != 0)
+        return rc;
+    set_xcr0(vm);
+    struct kvm_regs regs = {.rip = vm->config->entry,
+                            .rsp = vm->memory.layout.stack_top,
+                            .rdi = vm->memory.layout.boot,
+                            .rflags = 2};
+    if (ioctl(vm->vcpu_fd, KVM_SET_REGS, &regs) < 0)
+        return vmm_refuse_host(refused, errno, "KVM_SET_REGS failed");
+    return let_signal_in(vm, refused);
+}
+
+void vmm_interrupt(struct kit_kvm *vm)
+{
+    const uint64_t one = 1;
+    vmm_console_hurry(&vm->console);
+    if (write(vm->wake_fd, &one, sizeof one) < 0)
+        return; /* the counter is full: it is awake already */
+    if (!__atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE))
+        pthread_kill(vm->thread, kick_signal());
+}
+
+void vmm_break(struct kit_kvm *vm, const struct vmm_fault *fault)
+{
+    pthread_mutex_lock(&vm->report_lock);
+    if (!vm->broken)
+        vm->device_fault = *fault;
+    __atomic_store_n(&vm->broken, 1, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&vm->report_lock);
+    vmm_interrupt(vm);
+}
+
+/* ---- the loop -----------------------------------------------------------------------------------
+ */
+
+static int broken(struct kit_kvm *vm, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(vm->fault.text, sizeof vm->fault.text, format, arguments);
+    va_end(arguments);
+    vmm_report(vm, KIT_KVM_BROKE_DEVICE, 0);
+    return 1;
+}
+
+static int call_pages(struct kit_kvm *vm)
+{
+    volatile struct kit_kvm_shared *shared = vm->shared;
+    const uint64_t base = shared->page_base, size = shared->page_size;
+    const uint32_t call = shared->page_call, access = shared->page_access;
+    vm->exits_pages++;
+    if (call == KIT_KVM_PAGE_RELEASE)
+        shared->page_result = vmm_pages_release(&vm->memory, base, size);
+    else if (call == KIT_KVM_PAGE_PROTECT)
+        shared->page_result = vmm_pages_protect(&vm->memory, base, size, access, &vm->reserve_used);
+    else
+        return broken(vm, "doorbell: page call %u does not exist", call);
+    return 0;
+}
+
+/* A store to the doorbell. Nonzero: the guest has ended. */
+static int doorbell(struct kit_kvm *vm, uint32_t call, uint32_t value)
+{
+    if (vmm_console_drain(&vm->console, &vm->fault) < 0 || /* every call looks at all queues */
+        vmm_console_feed(&vm->console, &vm->fault) < 0)
+        return vmm_report(vm, KIT_KVM_BROKE_DEVICE, 0), 1;
+    int rc = 0;
+    switch (call) {
+    case KIT_KVM_EXIT:
+        rc = vmm_device_kick(vm); /* frames sent before the exit still go out */
+        if (rc == 0)
+            return vmm_report(vm, KIT_KVM_EXITED, (int32_t)value), 1;
+        break;
+    case KIT_KVM_PANIC:
+        return vmm_report(vm, KIT_KVM_PANICKED, 0), 1;
+    case KIT_KVM_IDLE:
+        vm->exits_idle++;
+        rc = vmm_device_idle(vm);
+        break;
+    case KIT_KVM_PAGES:
+        return call_pages(vm);
+    case KIT_KVM_KICK:
+        vm->exits_kick++;
+        rc = vmm_device_kick(vm);
+        break;
+    default:
+        return broken(vm, "doorbell: call %u does not exist", call);
+    }
+    return rc < 0 ? (vmm_report(vm, KIT_KVM_BROKE_DEVICE, 0), 1) : 0;
+}
+
+static int mmio(struct kit_kvm *vm)
+{
+    const uint64_t address = vm->run->mmio.phys_addr;
+    const uint32_t length = vm->run->mmio.len;
+    if (address - KIT_KVM_DOORBELL >= VMM_PAGE)
+        return broken(vm, "access outside the memory at %#llx", (unsigned long long)address);
+    if (!vm->run->mmio.is_write)
+        return broken(vm, "doorbell: a load at %#llx; only stores mean something",
+                      (unsigned long long)address);
+    if (length != 4 || address % 4 != 0)
+        return broken(vm,
+                      "doorbell: a store of %u bytes at %#llx; only aligned words mean "
+                      "something",
+                      length, (unsigned long long)address);
+    uint32_t value;
+    memcpy(&value, vm->run->mmio.data, sizeof value);
+    return doorbell(vm, (uint32_t)(address - KIT_KVM_DOORBELL) / 4, value);
+}
+
+/* One exit. Nonzero: the guest has ended. */
+static int handle(struct kit_kvm *vm)
+{
+    const struct kvm_run *run = vm->run;
+    switch (run->exit_reason) {
+    case KVM_EXIT_MMIO:
+        return mmio(vm);
+    case KVM_EXIT_IO:
+        if (run->io.port == VMM_FAULT_PORT)
+            return vmm_report(vm, KIT_KVM_FAULTED, 0), 1;
+        return broken(vm, "access to port %#x", run->io.port);
+    case KVM_EXIT_INTR:
+        return 0;
+    case KVM_EXIT_SHUTDOWN:
+        return vmm_report(vm, KIT_KVM_FAULTED, -1), 1;
+    default:
+        vmm_fault(&vm->fault, "KVM cannot go on: exit reason %u%s", run->exit_reason,
+                  run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? " (internal error)" : "");
+        vmm_report(vm, KIT_KVM_FAILED, EIO);
+        return 1;
+    }
+}
+
+static void take_signal(void)
+{
+    sigset_t one;
+    const struct timespec now = {0, 0};
+    sigemptyset(&one);
+    sigaddset(&one, kick_signal());
+    sigtimedwait(&one, NULL, &now);
+}
+
+static void run(struct kit_kvm *vm)
+{
+    for (;;) {
+        if (__atomic_load_n(&vm->broken, __ATOMIC_ACQUIRE)) {
+            pthread_mutex_lock(&vm->report_lock);
+            vm->fault = vm->device_fault;
+            pthread_mutex_unlock(&vm->report_lock);
+            vmm_report(vm, KIT_KVM_BROKE_DEVICE, 0);
+            return;
+        }
+        if (__atomic_load_n(&vm->stop, __ATOMIC_ACQUIRE)) {
+            vmm_report(vm, KIT_KVM_STOPPED, 0);
+            return;
+        }
+        if (ioctl(vm->vcpu_fd, KVM_RUN, 0) == 0) {
+            if (handle(vm))
+                return;
+        } else if (errno == EINTR || errno == EAGAIN) {
+            vm->exits_interrupted++;
+            take_signal();
+        } else {
+            int number = errno;
+            vmm_fault(&vm->fault, "KVM_RUN failed: %s", strerror(number));
+            vmm_report(vm, KIT_KVM_FAILED, number);
+            return;
+        }
+    }
+}
+
+void *vmm_vcpu_main(void *argument)
+{
+    struct kit_kvm *vm = argument;
+    prctl(PR_SET_NAME, "unikit-cpu");
+    prctl(PR_SET_TIMERSLACK, 1);
+    vmm_futex_wait(&vm->vm_ready, 0);
+    if (vm->vm_ready != 1)
+        return NULL;
+    int rc = vmm_vcpu_open(vm, &vm->refused);
+    vmm_futex_set(&vm->vcpu_ready, rc == 0 ? 1 : 2);
+    vmm_futex_wait(&vm->memory_ready, 0);
+    if (rc != 0 || vm->memory_ready != 1)
+        return NULL;
+    vmm_short_slice();
+    run(vm);
+    vmm_console_drain(&vm->console, &vm->fault);
+    struct timespec used;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0)
+        vm->final_cpu_ns = (uint64_t)used.tv_sec * KIT_NS_PER_S + (uint64_t)used.tv_nsec;
+    __atomic_store_n(&vm->ended, 1, __ATOMIC_RELEASE);
+    vmm_console_end(&vm->console);
+    return NULL;
+}
