@@ -1,0 +1,200 @@
+"""A running guest: its console pump, its end and its numbers. The work is done in ``vmm/``."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from unikit.errors import GuestExit, ImageError, PlatformError, TimedOut
+from unikit.ffi import load
+from unikit.platform.api import (
+    BROKE_DEVICE, FAULTED, PANICKED, STOPPED, BootImage, Console, Machine)
+from unikit.platform.kvm import explain, report as words
+
+_CHUNK = 1 << 14
+_ECLOSED = -4
+_REFUSED_IMAGE = 2
+_EXITED, _STOPPED, _PANICKED, _FAULTED, _BROKE_DEVICE, _FAILED = range(1, 7)
+_numbers = itertools.count(1)
+_COUNTERS = {
+    "exits_idle": "exits_idle", "exits_kick": "exits_kick", "exits_pages": "exits_pages",
+    "exits_interrupted": "exits_interrupted", "frames_out": "frames_sent",
+    "frames_in": "frames_received", "bytes_out": "bytes_sent", "bytes_in": "bytes_received",
+    "frames_dropped": "frames_dropped", "console_bytes": "console_bytes",
+    "console_bytes_dropped": "console_dropped", "engagements": "engagements",
+    "served_turns": "served_turns", "cpu_ns": "cpu_ns", "device_cpu_ns": "device_cpu_ns",
+    "resident_bytes": "resident",
+}
+
+
+class KvmMachine(Machine):
+    """A guest on /dev/kvm. Thread safe.
+
+    One thread of the monitor runs the processor; a thread here carries console output to the
+    sinks, and learns of the end.
+    """
+
+    def __init__(self, image: BootImage, *, memory: int, netif: Any = None,
+                 options: Mapping[str, str], name: str = "",
+                 sink: Callable[[bytes], object] | None = None, huge_pages: bool = False) -> None:
+        if "kvm" not in image.entries:
+            raise ImageError(f"{image.path} has no entry for kvm; build it with --for kvm")
+        self.image = image
+        self.name = name or f"{image.plan.get('name', image.path.stem)}-{next(_numbers)}"
+        self.netif = netif
+        self.console = Console(self._send)
+        if sink is not None:
+            self.console.attach(sink)
+        self._ffi, self._lib = load.extension("unikit.platform.kvm._vmm")
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._began_ns = time.monotonic_ns()
+        self._final: dict[str, int | float | str] | None = None
+        self._vm = self._boot(memory, options, huge_pages)
+        self._thread = threading.Thread(target=self._pump, daemon=True,
+                                        name=f"unikit-{self.name}")
+        self._thread.start()
+
+    def _boot(self, memory: int, options: Mapping[str, str], huge_pages: bool) -> Any:
+        ffi = self._ffi
+        pieces = [(each.address, ffi.from_buffer("uint8_t[]", each.data), len(each.data),
+                   each.size, each.writable | each.executable << 1)
+                  for each in self.image.segments]
+        segments = ffi.new("struct kit_kvm_segment[]", pieces)
+        text = b"".join(f"{key}\0{value}\0".encode() for key, value in options.items())
+        packed = ffi.new("char[]", text)
+        config = ffi.new("struct kit_kvm_config *", {
+            "segments": segments, "segment_count": len(pieces),
+            "entry": self.image.entries["kvm"], "memory": memory, "options": packed,
+            "options_bytes": len(text), "huge_pages": huge_pages})
+        if self.netif is not None:
+            config.netif = ffi.cast("struct kit_host_netif *",
+                                    int(ffi.cast("uintptr_t", _pointer(self.netif))))
+        refused = ffi.new("struct kit_kvm_refused *")
+        vm = self._lib.kit_kvm_boot(config, refused)
+        if vm == ffi.NULL:
+            why = explain(ffi, refused)
+            if refused.kind == _REFUSED_IMAGE:
+                raise ImageError(f"{self.image.path} does not boot: {why}")
+            raise PlatformError(f"cannot boot {self.image.path} on kvm: {why}")
+        return vm
+
+    def _pump(self) -> None:
+        """Carry output to the console until the guest has ended and everything is out."""
+        buffer = self._ffi.new("char[]", _CHUNK)
+        while (count := self._lib.kit_kvm_read(self._vm, buffer, _CHUNK, -1)) >= 0:
+            if count:
+                self.console.feed(self._ffi.buffer(buffer, count)[:])
+        self._report = self._ffi.new("struct kit_kvm_report *")
+        self._lib.kit_kvm_report(self._vm, self._report)
+        self._run_ns = time.monotonic_ns() - self._began_ns
+        self._ended.set()
+        self.console.end()
+
+    def _send(self, data: bytes) -> int:
+        with self._lock:
+            if self._vm is None:
+                return 0
+            return int(self._lib.kit_kvm_input(self._vm, data, len(data)))
+
+    @property
+    def running(self) -> bool:
+        """Whether the guest has not ended yet."""
+        return not self._ended.is_set()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; see :meth:`unikit.platform.api.Machine.wait`."""
+        if not self._ended.wait(timeout):
+            raise TimedOut(f"{self.name} still runs after {timeout:g} s")
+        report = self._report
+        text = self._ffi.string(report.text).decode(errors="replace")
+        if report.end == _EXITED:
+            return int(report.code)
+        if report.end == _STOPPED:
+            return STOPPED
+        if report.end == _PANICKED:
+            self._fail(f"panicked: {text}", "panic", PANICKED)
+        if report.end == _FAULTED:
+            said = words.fault(self.image, self._layout(), report)
+            where = self.image.symbolise(report.registers[16])
+            self._fail(f"faulted: {said}, in {where} (vector {report.vector})", "fault", FAULTED)
+        if report.end == _BROKE_DEVICE:
+            self._fail(f"broke a device contract: {text}", "device", BROKE_DEVICE)
+        self._fail(f"cannot run on: {text}; {os.strerror(report.code)}", "killed", 1)
+
+    def _fail(self, what: str, reason: str, code: int) -> NoReturn:
+        report = self._report
+        addresses = [int(report.frames[i]) for i in range(report.frame_count)]
+        raise GuestExit(f"{self.name} {what}", reason=reason, code=code,
+                        registers={name: int(report.registers[i])
+                                   for i, name in enumerate(words.REGISTERS)}
+                        | {"cr2": int(report.cr2)},
+                        backtrace=words.frames(self.image, addresses),
+                        console=self.console.lines(20))
+
+    def _layout(self) -> Any:
+        if self._final_layout is None:
+            layout = self._ffi.new("struct kit_kvm_layout *")
+            self._lib.kit_kvm_layout(self._vm, layout)
+            self._final_layout = layout
+        return self._final_layout
+
+    _final_layout: Any = None
+
+    def stop(self) -> None:
+        """End the guest now, wherever it is."""
+        with self._lock:
+            if self._vm is None or self._ended.is_set():
+                return
+            self._lib.kit_kvm_stop(self._vm)
+        self._ended.wait()
+
+    def stats(self) -> dict[str, int | float | str]:
+        """Return counters: exits by kind, frames, bytes, memory, processor time.
+
+        ``first_output_us``: from the call that made the machine to the first byte of output;
+        ``entry_to_image_us`` and ``entry_to_output_us``: from the guest's first instruction, by
+        its time stamp counter.
+        """
+        with self._lock:
+            if self._vm is None:
+                return dict(self._final or {})
+            raw = self._ffi.new("struct kit_kvm_stats *")
+            self._lib.kit_kvm_stats(self._vm, raw)
+        found: dict[str, int | float | str] = {"platform": "kvm"}
+        found["run_ns"] = time.monotonic_ns() - self._began_ns if self.running else self._run_ns
+        found |= {name: int(getattr(raw, field)) for name, field in _COUNTERS.items()}
+        if raw.first_output_ns:
+            found["first_output_us"] = (raw.first_output_ns - raw.boot_ns) / 1000
+        if raw.tsc_hz:
+            found["entry_to_image_us"] = raw.entry_to_main_tsc * 1e6 / raw.tsc_hz
+            found["entry_to_output_us"] = raw.entry_to_output_tsc * 1e6 / raw.tsc_hz
+        return found
+
+    def close(self) -> None:
+        """Stop the guest and free everything; idempotent."""
+        self.stop()
+        self._thread.join()
+        if self._vm is not None:
+            self._layout()
+            self._final = self.stats()
+            with self._lock:
+                vm, self._vm = self._vm, None
+            self._lib.kit_kvm_close(vm)
+        self.release()
+
+
+def _pointer(netif: Any) -> Any:
+    """Return the C side of an open host interface.
+
+    :raises PlatformError: it has none.
+    """
+    find = getattr(netif, "_open", None)
+    if find is None:
+        raise PlatformError(f"{netif!r} is no open host interface; open a record first: "
+                            "Tap(...).open()")
+    return find()
