@@ -112,6 +112,8 @@ static bool ack_release(struct mini *m, struct mini_tcp *t, uint32_t ack)
         fin = t->fin_sent && ack - t->tx_seq > t->tx.length;
         mini_ring_drop(&t->tx, count);
         t->tx_seq += count;
+        if (t->tx.length == 0)
+            t->tx.head = 0;
     }
     if (t->want_write && !t->fin_queued && m->send_buffer - t->tx.length >= m->send_buffer / 4) {
         t->want_write = false;
