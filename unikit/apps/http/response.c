@@ -3,6 +3,8 @@
  * a lookup, two copies and the lines that change: date and connection. */
 #include "server.h"
 
+#include <unikit/rt/date.h>
+
 struct prepared {
     const char *text;
     size_t length;
@@ -74,37 +76,20 @@ static const char *reason(int status)
 /* ---- dates ------------------------------------------------------------------------------------
  */
 
-static void two_digits(char *at, uint64_t value)
-{
-    at[0] = (char)('0' + value / 10 % 10);
-    at[1] = (char)('0' + value % 10);
-}
-
-/* Days to civil date: years start in March, so that the leap day is the last of its year; an era
- * is 400 years or 146097 days. */
 void http_date(char *out, uint64_t seconds)
 {
     static const char pattern[] = "Thu, 01 Jan 1970 00:00:00 GMT";
-    static const char days[] = "ThuFriSatSunMonTueWed",
-                      months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    uint64_t day = seconds / 86400, second = seconds % 86400;
-    uint64_t shifted = day + 719468; /* days since 0000-03-01 */
-    uint64_t era = shifted / 146097, in_era = shifted % 146097;
-    uint64_t year_of_era = (in_era - in_era / 1460 + in_era / 36524 - in_era / 146096) / 365;
-    uint64_t in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    uint64_t month = (5 * in_year + 2) / 153; /* from March */
-    uint64_t in_month = in_year - (153 * month + 2) / 5;
-    uint64_t year = era * 400 + year_of_era + (month >= 10);
-    month = month < 10 ? month + 2 : month - 10;
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    struct kit_date date = kit_date_of(seconds);
     memcpy(out, pattern, sizeof pattern);
-    memcpy(out, days + day % 7 * 3, 3);
-    two_digits(out + 5, in_month + 1);
-    memcpy(out + 8, months + month * 3, 3);
-    two_digits(out + 12, year / 100);
-    two_digits(out + 14, year % 100);
-    two_digits(out + 17, second / 3600);
-    two_digits(out + 20, second / 60 % 60);
-    two_digits(out + 23, second % 60);
+    memcpy(out, days + 3u * date.weekday, 3);
+    kit_date_digits(out + 5, 2, date.day);
+    memcpy(out + 8, months + 3u * (date.month - 1u), 3);
+    kit_date_digits(out + 12, 4, date.year);
+    kit_date_digits(out + 17, 2, date.hour);
+    kit_date_digits(out + 20, 2, date.minute);
+    kit_date_digits(out + 23, 2, date.second);
 }
 
 static void add_date(struct http_answer *answer)

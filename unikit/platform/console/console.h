@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Console components: what an image opens is the console_interface_t of the environment, so a
- * component may stand in front of the platform's own console or replace it. */
+ * component may stand in front of the platform's own console or replace it.
+ *
+ * write() with length 0 asks a console that holds text back to try again; the image's main loop
+ * calls it so before each sleep and before the end. It is valid on every console (data may be
+ * NULL) and returns 0. */
 #ifndef KIT_PLATFORM_CONSOLE_CONSOLE_H
 #define KIT_PLATFORM_CONSOLE_CONSOLE_H
 
