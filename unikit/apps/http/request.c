@@ -26,7 +26,7 @@ static char lower(char c)
 }
 
 /* `word` in lower case. */
-static bool same(const char *at, size_t length, const char *word)
+static __attribute__((noinline)) bool same(const char *at, size_t length, const char *word)
 {
     for (size_t i = 0; i < length; i++)
         if (word[i] == '\0' || lower(at[i]) != word[i])

@@ -5,6 +5,9 @@
 
 #include <unikit/rt/date.h>
 
+/* What is not the common case: the compiler shall save bytes there, not cycles. */
+#define COLD __attribute__((cold, noinline))
+
 struct prepared {
     const char *text;
     size_t length;
@@ -32,8 +35,8 @@ static void add_text(struct http_answer *answer, const char *text)
     add(answer, text, strlen(text));
 }
 
-__attribute__((format(printf, 2, 3))) static void add_format(struct http_answer *answer,
-                                                             const char *format, ...)
+COLD __attribute__((format(printf, 2, 3))) static void add_format(struct http_answer *answer,
+                                                                  const char *format, ...)
 {
     char line[HTTP_ANSWER_ROOM];
     va_list arguments;
@@ -43,7 +46,7 @@ __attribute__((format(printf, 2, 3))) static void add_format(struct http_answer 
     add(answer, line, length < sizeof line ? length : sizeof line - 1);
 }
 
-static const char *reason(int status)
+COLD static const char *reason(int status)
 {
     switch (status) {
     case 301:
@@ -108,12 +111,12 @@ static void add_date(struct http_answer *answer)
 }
 
 /* The lines that end every head. */
-static void end_head(struct http_answer *answer, const struct http_request *request)
+static __attribute__((noinline)) void end_head(struct http_answer *answer)
 {
     add_date(answer);
     if (answer->close)
         add_text(answer, "Connection: close\r\n\r\n");
-    else if (request->http_1_0)
+    else if (answer->http_1_0)
         add_text(answer, "Connection: keep-alive\r\n\r\n");
     else
         add(answer, "\r\n", 2);
@@ -122,8 +125,7 @@ static void end_head(struct http_answer *answer, const struct http_request *requ
 /* ---- short answers of our own ------------------------------------------------------------------
  */
 
-static void answer_short(struct http_answer *answer, const struct http_request *request, int status,
-                         const char *fields)
+COLD static void answer_short(struct http_answer *answer, int status, const char *fields)
 {
     static const char body[] = "<!doctype html>\n<title>%d %s</title>\n<h1>%d %s</h1>\n";
     const char *words = reason(status);
@@ -134,21 +136,21 @@ static void answer_short(struct http_answer *answer, const struct http_request *
     if (status != 304)
         add_format(answer, "Content-Type: text/html; charset=utf-8\r\nContent-Length: %zu\r\n",
                    length);
-    end_head(answer, request);
-    if (status != 304 && request->method != HTTP_HEAD)
+    end_head(answer);
+    if (status != 304 && !answer->head_only)
         add_format(answer, body, status, words, status, words);
 }
 
 void http_answer_error(struct http_answer *answer, int status)
 {
-    static const struct http_request none = {.method = HTTP_OTHER};
     answer->close = true;
-    answer_short(answer, &none, status, "");
+    answer->head_only = false;
+    answer_short(answer, status, "");
 }
 
 /* Sends the browser to the folder's name with its slash, so that relative links in it work. The
  * path is our own normal form, encoded anew: nothing of the request is echoed. */
-static void answer_moved(struct http_answer *answer, const struct http_request *request)
+COLD static void answer_moved(struct http_answer *answer, const struct http_request *request)
 {
     static const char digits[] = "0123456789ABCDEF";
     char fields[HTTP_LOCATION_MAX + 32] = "Location: /";
@@ -158,7 +160,7 @@ static void answer_moved(struct http_answer *answer, const struct http_request *
         bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                      c == '-' || c == '.' || c == '_' || c == '~' || c == '/';
         if (at + 3 > HTTP_LOCATION_MAX) {
-            answer_short(answer, request, 404, "");
+            answer_short(answer, 404, "");
             return;
         }
         if (plain) {
@@ -170,15 +172,15 @@ static void answer_moved(struct http_answer *answer, const struct http_request *
         }
     }
     memcpy(fields + at, "/\r\n", 4);
-    answer_short(answer, request, 301, fields);
+    answer_short(answer, 301, fields);
 }
 
-static void answer_page(struct http_answer *answer, const struct http_request *request, bool json)
+COLD static void answer_page(struct http_answer *answer, bool json)
 {
     size_t size, length;
     char *page = http_status_page(json, &size, &length);
     if (page == NULL) {
-        answer_short(answer, request, 503, "");
+        answer_short(answer, 503, "");
         return;
     }
     add_format(answer,
@@ -186,11 +188,11 @@ static void answer_page(struct http_answer *answer, const struct http_request *r
                "Cache-Control: no-store\r\n",
                json ? "application/json" : "text/html; charset=utf-8", length);
     add_text(answer, server_line);
-    end_head(answer, request);
+    end_head(answer);
     answer->page = page;
     answer->page_size = size;
     answer->body = (unsigned char *)page;
-    answer->body_left = request->method == HTTP_HEAD ? 0 : length;
+    answer->body_left = answer->head_only ? 0 : length;
 }
 
 /* ---- files
@@ -224,8 +226,8 @@ int http_prepare(void)
     return 0;
 }
 
-static void answer_part(struct http_answer *answer, const struct http_request *request,
-                        const struct kit_file *file, uint64_t first, uint64_t last)
+COLD static void answer_part(struct http_answer *answer, const struct kit_file *file,
+                             uint64_t first, uint64_t last)
 {
     add_format(answer,
                "HTTP/1.1 206 Partial Content\r\nContent-Type: %.160s\r\nContent-Length: %llu\r\n"
@@ -233,21 +235,22 @@ static void answer_part(struct http_answer *answer, const struct http_request *r
                file->type, (unsigned long long)(last - first + 1), (unsigned long long)first,
                (unsigned long long)last, file->size, (unsigned long long)file->digest);
     add_text(answer, server_line);
-    end_head(answer, request);
+    end_head(answer);
     answer->body = (const unsigned char *)file->data + first;
     answer->body_left = (size_t)(last - first + 1);
 }
 
 /* The answer depends on conditions or ranges. False: it does not, after all. */
-static bool answer_conditionally(struct http_answer *answer, const struct http_request *request,
-                                 const struct kit_file *file)
+COLD static bool answer_conditionally(struct http_answer *answer,
+                                      const struct http_request *request,
+                                      const struct kit_file *file)
 {
     char text[24], fields[80];
     size_t length = kit_format(text, sizeof text, "\"%016llx\"", (unsigned long long)file->digest);
     struct http_text tag = {text, length};
     if (http_tag_listed(request->if_none_match, tag)) {
         kit_format(fields, sizeof fields, "ETag: %s\r\n", text);
-        answer_short(answer, request, 304, fields);
+        answer_short(answer, 304, fields);
         return true;
     }
     /* If-Range needs a strong match (RFC 9110, section 13.1.5); a date never matches. */
@@ -259,11 +262,11 @@ static bool answer_conditionally(struct http_answer *answer, const struct http_r
     uint64_t first, last;
     switch (http_range(request->range, file->size, &first, &last)) {
     case HTTP_RANGE_PART:
-        answer_part(answer, request, file, first, last);
+        answer_part(answer, file, first, last);
         return true;
     case HTTP_RANGE_UNSATISFIABLE:
         kit_format(fields, sizeof fields, "Content-Range: bytes */%zu\r\n", file->size);
-        answer_short(answer, request, 416, fields);
+        answer_short(answer, 416, fields);
         return true;
     case HTTP_RANGE_WHOLE:
         break;
@@ -279,9 +282,9 @@ static void answer_file(struct http_answer *answer, const struct http_request *r
         return;
     const struct prepared *head = &prepared[file - first_file];
     add(answer, head->text, head->length);
-    end_head(answer, request);
+    end_head(answer);
     answer->body = file->data;
-    answer->body_left = request->method == HTTP_HEAD ? 0 : file->size;
+    answer->body_left = answer->head_only ? 0 : file->size;
 }
 
 /* The file a target names, with index.html for folders. *moved: it is a folder without slash. */
@@ -312,15 +315,17 @@ void http_answer_request(struct http_answer *answer, const char *head, size_t le
     struct http_request request;
     int status = http_parse(head, length, &request);
     http_counters.requests++;
+    answer->head_only = request.method == HTTP_HEAD;
+    answer->http_1_0 = request.http_1_0;
     answer->discard = request.content_length;
     answer->close = !request.keep_alive || request.content_length > HTTP_DISCARD_MAX;
     if (status != 0) {
         answer->close = true;
-        answer_short(answer, &request, status, "");
+        answer_short(answer, status, "");
         return;
     }
     if (request.method == HTTP_OTHER) {
-        answer_short(answer, &request, 405, "Allow: GET, HEAD\r\n");
+        answer_short(answer, 405, "Allow: GET, HEAD\r\n");
         return;
     }
     bool moved = false;
@@ -330,7 +335,7 @@ void http_answer_request(struct http_answer *answer, const char *head, size_t le
     else if (file != NULL)
         answer_file(answer, &request, file);
     else if (is(&request, "status") || is(&request, "status.json"))
-        answer_page(answer, &request, request.path_length > 6);
+        answer_page(answer, request.path_length > 6);
     else
-        answer_short(answer, &request, 404, "");
+        answer_short(answer, 404, "");
 }

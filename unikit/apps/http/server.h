@@ -23,6 +23,8 @@ struct http_answer {
     size_t text_length;
     uint64_t discard; /* bytes of the request's body, which nobody wants */
     bool close;       /* the last answer on this connection */
+    bool head_only;   /* the request was HEAD */
+    bool http_1_0;    /* ... or of a peer that does not keep alive by itself */
     char text[HTTP_ANSWER_ROOM];
 };
 

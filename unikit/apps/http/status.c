@@ -16,7 +16,8 @@ struct page {
     size_t length;
 };
 
-__attribute__((format(printf, 2, 3))) static void add(struct page *page, const char *format, ...)
+__attribute__((cold, noinline, format(printf, 2, 3))) static void add(struct page *page,
+                                                                      const char *format, ...)
 {
     va_list arguments;
     size_t room = PAGE_SIZE - page->length;
@@ -35,7 +36,8 @@ static const char html_head[] =
     "td+td{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.9em}</style>"
     "<h1>This image</h1><p>";
 
-static void write_html(struct page *page, const struct row *rows, size_t count)
+__attribute__((cold)) static void write_html(struct page *page, const struct row *rows,
+                                             size_t count)
 {
     const char *group = "", *id;
     add(page, "%s", html_head);
@@ -52,7 +54,8 @@ static void write_html(struct page *page, const struct row *rows, size_t count)
 }
 
 /* Ids and names are of our own making: nothing in them needs escaping. */
-static void write_json(struct page *page, const struct row *rows, size_t count)
+__attribute__((cold)) static void write_json(struct page *page, const struct row *rows,
+                                             size_t count)
 {
     const char *group = NULL, *id;
     add(page, "{\"platform\":\"%s\",\"components\":[", kit_platform_name());
@@ -69,7 +72,7 @@ static void write_json(struct page *page, const struct row *rows, size_t count)
     add(page, "}}\n");
 }
 
-char *http_status_page(bool json, size_t *size, size_t *length)
+__attribute__((cold)) char *http_status_page(bool json, size_t *size, size_t *length)
 {
     static const char http[] = "http", memory[] = "memory", tasks[] = "tasks", net[] = "network";
     struct kit_alloc_stats m;
