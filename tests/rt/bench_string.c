@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Finds the size at which rep movsb/stosb overtake words: prints ns per call for both. Build:
- *   gcc -O2 -mgeneral-regs-only -fno-tree-loop-distribute-patterns -fno-builtin -o bench bench_string.c */
+ *   gcc -O2 -mgeneral-regs-only -fno-tree-loop-distribute-patterns -fno-builtin -o bench
+ * bench_string.c */
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,7 +46,8 @@ static double measure(void (*copy)(unsigned char *, const unsigned char *, size_
         for (int i = 0; i < rounds; i++)
             copy(to + (i & 7), from, size);
         clock_gettime(CLOCK_MONOTONIC, &b);
-        double ns = ((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec)) / rounds;
+        double ns =
+            ((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec)) / rounds;
         best = ns < best ? ns : best;
     }
     return best;
