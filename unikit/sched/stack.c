@@ -6,8 +6,9 @@
  *
  * The lowest page is taken away where the environment can do that: an overflow then faults at once,
  * and the platform finds the task's name by the tag. Where it cannot, the lowest word is a canary,
- * looked at whenever the task stops running. Painting (option `measure`) writes the whole stack
- * once, when it is made, and therefore makes all of its pages real.
+ * looked at, as the stack pointer is, whenever the task stops running: that finds most overflows,
+ * late. Painting (option `measure`) writes the whole stack once, when it is made, and therefore
+ * makes all of its pages real.
  *
  * Cost: a kept stack O(1); a new one an allocation, and one page_protect() if guarded. */
 #include <unikit/rt/assert.h>
@@ -16,6 +17,7 @@
 
 enum { STACK_SIZE_MIN = 1024, STACK_ALIGN = 64, STACK_PAINT = 0xa5, STACK_CANARY_BYTES = 8 };
 #define STACK_SIZE_MAX ((size_t)1 << 40)
+#define STACK_PAINTED UINT64_C(0xa5a5a5a5a5a5a5a5)
 #define STACK_CANARY UINT64_C(0x9d1f0b5e63c7a842)
 
 static size_t stack_align(const struct stack_pool *pool)
@@ -57,9 +59,10 @@ bool stack_intact(const struct kit_stack_tag *stack)
 static void stack_set_name(struct kit_stack_tag *stack, const char *name)
 {
     size_t i = 0;
-    if (name != NULL)
-        for (; i < sizeof(stack->name) - 1 && name[i] != 0; i++)
-            stack->name[i] = name[i];
+    if (name == NULL || name[0] == 0)
+        name = "(unnamed)";
+    for (; i < sizeof(stack->name) - 1 && name[i] != 0; i++)
+        stack->name[i] = name[i];
     stack->name[i] = 0;
 }
 
@@ -113,11 +116,11 @@ static void stack_destroy(struct stack_pool *pool, struct kit_stack_tag *stack)
 
 size_t stack_depth(const struct kit_stack_tag *stack)
 {
-    const uint8_t *top = (const uint8_t *)stack;
-    const uint8_t *at = (const uint8_t *)stack_end(stack) + STACK_CANARY_BYTES;
-    while (at < top && *at == STACK_PAINT)
+    const uint64_t *top = (const uint64_t *)stack;
+    const uint64_t *at = (const uint64_t *)stack_end(stack) + 1; /* above the canary */
+    while (at < top && *at == STACK_PAINTED)
         at++;
-    return (size_t)(top - at);
+    return (size_t)(top - at) * sizeof(*at);
 }
 
 void stack_put(struct stack_pool *pool, struct kit_stack_tag *stack)

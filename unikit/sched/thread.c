@@ -69,12 +69,20 @@ static void thread_clean(struct kit_stack_tag *stack)
 _Noreturn static void thread_overflowed(struct threads *t, const struct kit_task *task)
 {
     static const char before[] = "stack overflow in task '";
-    const char *name = task->stack->name[0] != 0 ? task->stack->name : "(unnamed)";
+    const char *name = task->stack->name;
     size_t length = strlen(name);
     memcpy(t->message, before, sizeof(before) - 1);
     memcpy(t->message + sizeof(before) - 1, name, length);
     memcpy(t->message + sizeof(before) - 1 + length, "'", 2);
     kit_panic(t->message);
+}
+
+/* By the running task. */
+static void thread_check_stack(struct threads *t, const struct kit_task *task)
+{
+    if (KIT_UNLIKELY((uintptr_t)__builtin_frame_address(0) < stack_end(task->stack) ||
+                     !stack_intact(task->stack)))
+        thread_overflowed(t, task);
 }
 
 static void thread_enter(struct threads *t, struct kit_task *task)
@@ -88,8 +96,7 @@ static void thread_enter(struct threads *t, struct kit_task *task)
 /* The current task, whose state says why, stops; returns when it runs again. */
 static void thread_stop(struct threads *t, struct kit_task *task)
 {
-    if (KIT_UNLIKELY(!stack_intact(task->stack)))
-        thread_overflowed(t, task);
+    thread_check_stack(t, task);
     struct kit_task *next = thread_policy_next(t);
     if (next == NULL) {
         t->current = NULL;
@@ -196,8 +203,7 @@ void thread_exit(struct kit_sched *s)
     struct kit_task *task = t->current;
     if (task == NULL)
         kit_panic("sched: exit() outside a task");
-    if (!stack_intact(task->stack))
-        thread_overflowed(t, task);
+    thread_check_stack(t, task);
     task->state = THREAD_FINISHED;
     t->alive--;
     t->events.promised--;

@@ -48,6 +48,7 @@ struct kit_task *sched_spawn(struct sched_bench *b, void (*entry)(void *), void 
 void sched_suite_events(struct sched_bench *b);
 void sched_suite_tasks(struct sched_bench *b);
 void sched_suite_threads(struct sched_bench *b);
+void sched_suite_crowd(struct sched_bench *b);
 void sched_suite_sync(struct sched_bench *b);
 
 #endif

@@ -2,8 +2,6 @@
 /* Scheduler suite: tasks that have stacks and may stop anywhere. */
 #include <unikit/testing/suite_sched_bench.h>
 
-enum { THREADS_RANDOM = 32, THREADS_TURNS = 400, THREADS_SLEEPERS = 1000 };
-
 struct actor {
     struct sched_bench *b;
     char letter;
@@ -200,6 +198,39 @@ static void a_wake_in_the_turn_of_the_deadline_wins(struct sched_bench *b)
     }
 }
 
+static void no_timer_run(struct kit_timer *timer)
+{
+    (void)timer;
+}
+
+/* Timers of the application must not take the places that tasks were promised. */
+static void a_task_can_sleep_when_memory_is_gone(struct sched_bench *b)
+{
+    struct kit_timer timers[40];
+    struct actor actors[10];
+    size_t refused = 0;
+    if (!sched_bench_open(b, __func__))
+        return;
+    actors_make(b, actors, 10);
+    for (size_t i = 0; i < 10; i++) {
+        actors[i].count = 1;
+        actors[i].deadline_ns = b->clock->clock_ns + 100;
+        sched_spawn(b, block_run, &actors[i], KIT_TASK_DETACHED);
+    }
+    for (size_t i = 0; i < 40; i++) {
+        timers[i] = (struct kit_timer){.run = no_timer_run};
+        b->heap.fail_at = b->heap.calls + 1;
+        refused += kit_sched_arm(b->s, &timers[i], KIT_NEVER) == KIT_ENOMEM;
+    }
+    KIT_CHECK(b->report, refused > 0);
+    uint64_t calls = b->heap.calls;
+    sched_drain(b, 4);
+    KIT_CHECK_EQUAL(b->report, b->heap.calls, calls);
+    for (size_t i = 0; i < 10; i++)
+        KIT_CHECK_EQUAL(b->report, actors[i].rc, KIT_ETIMEDOUT);
+    sched_bench_close(b);
+}
+
 /* ---- ending and joining --------------------------------------------------------------------- */
 
 static void join_run(void *argument)
@@ -334,181 +365,6 @@ static void a_stack_has_the_size_asked_for(struct sched_bench *b)
     sched_bench_close(b);
 }
 
-/* ---- many ----------------------------------------------------------------------------------- */
-
-struct sleeper {
-    struct sched_bench *b;
-    uint64_t deadline_ns;
-    uint64_t *last_ns;
-    size_t *woken;
-};
-
-static void sleeper_run(void *argument)
-{
-    struct sleeper *sleeper = argument;
-    int rc = kit_sched_block(sleeper->b->s, sleeper->deadline_ns);
-    KIT_CHECK_EQUAL(sleeper->b->report, rc, KIT_ETIMEDOUT);
-    KIT_CHECK(sleeper->b->report, sleeper->b->clock->clock_ns == sleeper->deadline_ns);
-    KIT_CHECK(sleeper->b->report, *sleeper->last_ns <= sleeper->deadline_ns);
-    *sleeper->last_ns = sleeper->deadline_ns;
-    ++*sleeper->woken;
-}
-
-static void sleepers_wake_in_order_of_their_deadlines(struct sched_bench *b)
-{
-    size_t size = THREADS_SLEEPERS * sizeof(struct sleeper), woken = 0;
-    uint64_t last_ns = 0;
-    struct sleeper *sleepers = kit_alloc_alloc(b->heap.inner, size, alignof(struct sleeper));
-    if (!KIT_CHECK(b->report, sleepers != NULL))
-        return;
-    if (sched_bench_open(b, __func__)) {
-        uint64_t now = b->clock->clock_ns;
-        for (size_t i = 0; i < THREADS_SLEEPERS; i++) {
-            uint64_t deadline = now + 1 + kit_suite_random(&b->random) % 3000;
-            sleepers[i] = (struct sleeper){b, deadline, &last_ns, &woken};
-            struct kit_task_spec spec = {.entry = sleeper_run,
-                                         .argument = &sleepers[i],
-                                         .stack_size = 4096,
-                                         .flags = KIT_TASK_DETACHED};
-            KIT_CHECK_EQUAL(b->report, kit_sched_spawn(b->s, &spec, NULL), 0);
-        }
-        sched_drain(b, 2 * THREADS_SLEEPERS + 10);
-        KIT_CHECK_EQUAL(b->report, woken, THREADS_SLEEPERS);
-        KIT_CHECK_EQUAL(b->report, sched_stats(b).tasks, 0);
-        sched_bench_close(b);
-    }
-    kit_alloc_free(b->heap.inner, sleepers, size, alignof(struct sleeper));
-}
-
-static void no_timer_run(struct kit_timer *timer)
-{
-    (void)timer;
-}
-
-/* Timers of the application must not take the places that tasks were promised. */
-static void a_task_can_sleep_when_memory_is_gone(struct sched_bench *b)
-{
-    struct kit_timer timers[40];
-    struct actor actors[10];
-    size_t refused = 0;
-    if (!sched_bench_open(b, __func__))
-        return;
-    actors_make(b, actors, 10);
-    for (size_t i = 0; i < 10; i++) {
-        actors[i].count = 1;
-        actors[i].deadline_ns = b->clock->clock_ns + 100;
-        sched_spawn(b, block_run, &actors[i], KIT_TASK_DETACHED);
-    }
-    for (size_t i = 0; i < 40; i++) {
-        timers[i] = (struct kit_timer){.run = no_timer_run};
-        b->heap.fail_at = b->heap.calls + 1;
-        refused += kit_sched_arm(b->s, &timers[i], KIT_NEVER) == KIT_ENOMEM;
-    }
-    KIT_CHECK(b->report, refused > 0);
-    uint64_t calls = b->heap.calls;
-    sched_drain(b, 4);
-    KIT_CHECK_EQUAL(b->report, b->heap.calls, calls);
-    for (size_t i = 0; i < 10; i++)
-        KIT_CHECK_EQUAL(b->report, actors[i].rc, KIT_ETIMEDOUT);
-    sched_bench_close(b);
-}
-
-static void idle_run(void *argument)
-{
-    struct actor *actor = argument;
-    if (actor->count == 0)
-        kit_sched_yield(actor->b->s);
-    else
-        kit_sched_block(actor->b->s, actor->deadline_ns);
-    actor->done++;
-}
-
-static void close_drops_tasks_as_they_stand(struct sched_bench *b)
-{
-    struct actor actors[3];
-    if (!sched_bench_open(b, __func__))
-        return;
-    actors_make(b, actors, 3);
-    actors[1].count = actors[2].count = 1;
-    actors[1].deadline_ns = KIT_NEVER;
-    actors[2].deadline_ns = b->clock->clock_ns + 10;
-    for (size_t i = 0; i < 3; i++)
-        sched_spawn(b, idle_run, &actors[i], i == 0 ? KIT_TASK_DETACHED : 0);
-    sched_step(b);
-    KIT_CHECK_EQUAL(b->report, sched_stats(b).runnable, 1);
-    KIT_CHECK_EQUAL(b->report, sched_stats(b).tasks, 3);
-    sched_bench_close(b);
-    KIT_CHECK_EQUAL(b->report, actors[0].done + actors[1].done + actors[2].done, 0);
-}
-
-/* ---- at random ------------------------------------------------------------------------------ */
-
-struct crowd {
-    struct actor actors[THREADS_RANDOM];
-    uint64_t runs;
-    bool stop;
-};
-
-static void crowd_run(void *argument)
-{
-    struct actor *actor = argument;
-    struct sched_bench *b = actor->b;
-    struct crowd *crowd = KIT_CONTAINER_OF(actor - (actor->letter - 'A'), struct crowd, actors[0]);
-    while (!crowd->stop) {
-        struct actor *other = &crowd->actors[kit_suite_random(&b->random) % THREADS_RANDOM];
-        uint64_t deadline = b->clock->clock_ns + kit_suite_random(&b->random) % 30;
-        crowd->runs++;
-        KIT_CHECK(b->report, kit_sched_current(b->s) == actor->task);
-        switch (kit_suite_random(&b->random) % 4) {
-        case 0:
-            kit_sched_yield(b->s);
-            break;
-        case 1:
-            if (kit_sched_block(b->s, deadline) == KIT_ETIMEDOUT)
-                KIT_CHECK(b->report, b->clock->clock_ns >= deadline);
-            break;
-        case 2:
-            kit_sched_wake(b->s, other->task);
-            break;
-        default:
-            actor->deadline_ns = KIT_NEVER; /* somebody must wake it */
-            kit_sched_block(b->s, crowd->stop ? 0 : KIT_NEVER);
-            actor->deadline_ns = 0;
-        }
-    }
-    actor->done = 1;
-}
-
-static void a_crowd_at_random_loses_nobody(struct sched_bench *b)
-{
-    struct crowd crowd = {.runs = 0};
-    if (!sched_bench_open(b, __func__))
-        return;
-    actors_make(b, crowd.actors, THREADS_RANDOM);
-    for (size_t i = 0; i < THREADS_RANDOM; i++) {
-        crowd.actors[i].letter = (char)('A' + (int)i);
-        crowd.actors[i].task = sched_spawn(b, crowd_run, &crowd.actors[i], 0);
-    }
-    for (int turn = 0; turn < THREADS_TURNS; turn++) {
-        sched_step(b);
-        b->clock->clock_ns += kit_suite_random(&b->random) % 10;
-        size_t i = (size_t)(kit_suite_random(&b->random) % THREADS_RANDOM);
-        if (crowd.actors[i].deadline_ns == KIT_NEVER)
-            kit_sched_wake(b->s, crowd.actors[i].task);
-        KIT_CHECK_EQUAL(b->report, sched_stats(b).tasks, THREADS_RANDOM);
-    }
-    KIT_CHECK(b->report, crowd.runs > THREADS_TURNS);
-    crowd.stop = true;
-    for (size_t i = 0; i < THREADS_RANDOM; i++)
-        kit_sched_wake(b->s, crowd.actors[i].task);
-    sched_drain(b, 8);
-    for (size_t i = 0; i < THREADS_RANDOM; i++) {
-        KIT_CHECK_EQUAL(b->report, crowd.actors[i].done, 1);
-        KIT_CHECK_EQUAL(b->report, kit_sched_join(b->s, crowd.actors[i].task, 0), 0);
-    }
-    sched_bench_close(b);
-}
-
 void sched_suite_threads(struct sched_bench *b)
 {
     each_ready_task_runs_once_in_each_turn(b);
@@ -520,8 +376,5 @@ void sched_suite_threads(struct sched_bench *b)
     join_times_out_and_is_no_block(b);
     exit_ends_a_task_anywhere(b);
     a_stack_has_the_size_asked_for(b);
-    sleepers_wake_in_order_of_their_deadlines(b);
     a_task_can_sleep_when_memory_is_gone(b);
-    close_drops_tasks_as_they_stand(b);
-    a_crowd_at_random_loses_nobody(b);
 }
