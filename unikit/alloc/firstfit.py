@@ -8,11 +8,11 @@ from unikit.component import component, option
 
 @component
 class Firstfit(Allocator):
-    """First fit over a table of blocks, as in the basic unikernel framework, with free and coalescing.
+    """First fit over a table of blocks, as in the basic unikernel framework.
 
-    The descriptors lie apart from the memory, so an overrun damages no bookkeeping, and a free of
-    anything that is not a block in use panics. O(table) per operation; 16 bytes per descriptor.
-    Small heaps with few blocks are its place.
+    It frees, coalesces and aligns. The descriptors lie apart from the memory, so an overrun damages
+    no bookkeeping, and a free of anything that is not a block in use panics. O(table) per
+    operation, 16 bytes per descriptor: small heaps with few blocks are its place.
     """
 
     id = "alloc.firstfit"

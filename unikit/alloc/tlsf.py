@@ -18,7 +18,7 @@ class Tlsf(Allocator):
     id = "alloc.tlsf"
     features = frozenset({"reuses", "bounded", "owns", "walk", "add_region"})
     sources = ("tlsf.c",)
-    reference = ("Masmano, Ripoll, Crespo, Real, TLSF: a new dynamic memory allocator for real-time "
-                 "systems, ECRTS 2004")
+    reference = ("Masmano, Ripoll, Crespo, Real, TLSF: a new dynamic memory allocator for "
+                 "real-time systems, ECRTS 2004")
 
     pool: int | str = option(0, "bytes to manage; 0: all there is", kind="size", unit="bytes")

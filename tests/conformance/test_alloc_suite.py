@@ -1,0 +1,98 @@
+"""The allocator suite in both hosted harnesses, and proof that it notices broken allocators."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import HERE, ROOT, VARIANTS, build, conforms, panic_of, run
+
+OPTIONS = {"bump": [], "firstfit": [256], "tlsf": [0]}
+SUITE = [HERE / "main_alloc.c", "unikit/testing/suite_alloc.c",
+         "unikit/testing/suite_alloc_features.c"]
+
+# (component, right, wrong): each a mistake somebody could make.
+MUTATIONS = [
+    ("tlsf", "if (after->tag & FREE) {", "if (0) {"),  # no joining with the block behind
+    ("tlsf", "if (block->tag & PREVIOUS_FREE) {", "if (0) {"),  # nor with the one before
+    ("tlsf", "after->before = size;", ";"),  # no size at the border
+    ("tlsf", "target->tag = room + before;", "target->tag = room;"),
+    ("tlsf", "memmove(tlsf_payload(target), tlsf_payload(block), old_size);", ";"),
+    ("tlsf", "t->words &= ~(UINT64_C(1) << (index / 64));", ";"),
+    ("tlsf", "&& tlsf_size(t->heads[index]) >= size)", ")"),  # first of the class, fit or not
+    ("tlsf", "return gap && gap < BLOCK_MIN ? gap + align : gap;", "return gap;"),
+    ("tlsf", "t->used -= tlsf_size(block) - TAG;", "t->used -= tlsf_size(block);"),
+    ("tlsf", "heads[index]->link = &heads[index];", ";"),  # lists still point to the old table
+    ("tlsf", "if (t->peak < t->used)", "if (0)"),
+    ("tlsf", "t->failures++;", ";"),
+    ("tlsf", "size <= REQUEST_MAX && align <= UNIT", "align <= UNIT"),  # sizes overflow
+    ("tlsf", "if (need > room + before ||", "if (need > room + before + 16 ||"),
+    ("tlsf", "(align > UNIT && (uintptr_t)tlsf_payload(target) & (align - 1))", "false"),
+    ("firstfit", "if (index > 0 && firstfit_may_join(ff, index - 1)) {", "if (0) {"),
+    ("firstfit", "block[1] = (struct block){block->start + size, rest};", ";"),
+    ("firstfit", "size_t gap = (0 - block->start) & (align - 1);", "size_t gap = 0;"),
+    ("firstfit", "ff->frees++;", ";"),
+    ("firstfit", "size > firstfit_size(block) - gap)", "size > firstfit_size(block))"),
+    ("firstfit", "memcpy(fresh, block, old_size);", ";"),
+    ("bump", "return units ? units : 1;", "return units;"),
+    ("bump", "units > bump->limit - first", "units > bump->limit"),
+    ("bump", "bump->top = top;", ";"),
+    ("bump", "if (units <= bump_units(old_size))", "if (1)"),
+    ("bump", "if (first + bump_units(size) == bump->top)", "if (1)"),
+]
+
+
+@pytest.mark.parametrize("variant", [pytest.param(each, marks=pytest.mark.fast)
+                                     if each == "optimised" else each for each in VARIANTS])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_conforms(name: str, variant: str) -> None:
+    """One source must behave alike under sanitizers and as a release."""
+    program = build([*SUITE, f"unikit/alloc/{name}.c"], variant=variant,
+                    defines={"COMPONENT": f"kit_alloc_{name}"})
+    conforms(program, *OPTIONS[name])
+
+
+@pytest.mark.parametrize("number", range(len(MUTATIONS)),
+                         ids=[f"{name}-{number}" for number, (name, *_) in enumerate(MUTATIONS)])
+def test_a_broken_allocator_is_noticed(number: int, tmp_path: Path) -> None:
+    """A suite that passes everything is worth nothing: each of these mistakes must be found."""
+    name, right, wrong = MUTATIONS[number]
+    text = (ROOT / f"unikit/alloc/{name}.c").read_text()
+    assert text.count(right) >= 1, "the mutation no longer fits the source"
+    (tmp_path / "broken.c").write_text(text.replace(right, wrong))
+    suite = build(SUITE, variant="optimised", whole=False,
+                  defines={"COMPONENT": f"kit_alloc_{name}"})
+    program = build([suite, tmp_path / "broken.c"], variant="optimised", flags=["-Wno-error"])
+    try:
+        done = run(program, *OPTIONS[name], timeout=10)
+    except subprocess.TimeoutExpired:
+        return
+    assert done.returncode not in (0, 2), f"passed without noticing: {right} -> {wrong}"
+
+
+PANICS = {
+    "bump": {1: "alloc.bump: a block that is not in use",
+             3: "alloc.bump: a block that is not in use",
+             6: "alloc.bump: a block that is not in use"},
+    "firstfit": {1: "alloc.firstfit: not a block in use",
+                 2: "alloc.firstfit: not a block in use",
+                 3: "alloc.firstfit: not a block in use",
+                 4: "alloc.firstfit: not a block in use",
+                 5: "alloc.firstfit: a size larger than the block",
+                 6: "alloc.firstfit: not a block in use"},
+    "tlsf": {1: "alloc.tlsf: not a block in use",
+             2: "alloc.tlsf: not a block in use",
+             6: "alloc.tlsf: not a block in use"},
+}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in PANICS.items()
+                                            for case in cases])
+def test_misuse_panics(name: str, case: int) -> None:
+    """What an allocator can notice for nothing it must not let pass, in exactly these words."""
+    program = build([HERE / "misuse_alloc.c", f"unikit/alloc/{name}.c"], variant="optimised",
+                    defines={"COMPONENT": f"kit_alloc_{name}"})
+    assert panic_of(program, case, *OPTIONS[name]) == PANICS[name][case]

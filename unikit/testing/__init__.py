@@ -1,0 +1,24 @@
+"""Conformance suites: what a component must do to fit its interface.
+
+They need no test framework; a component's own tests call ``check_allocator(Mine)`` and its kin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unikit.testing.alloc import check_allocator as check_allocator
+    from unikit.testing.report import NotConforming as NotConforming
+    from unikit.testing.report import Outcome as Outcome
+
+_HOME = {"NotConforming": "report", "Outcome": "report", "check_allocator": "alloc"}
+
+__all__ = ["NotConforming", "Outcome", "check_allocator"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
