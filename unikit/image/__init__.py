@@ -191,7 +191,7 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     if plan.threads():
         units.append(unit(root / "sched/sync.c"))
     units += [toolchain.Unit(path, lto=False) for path in (
-        root / "rt/string.c", root / "rt/stack_protector.c", folder / "data.S")]
+        root / "rt/string.c", root / "image/runtime/stack_protector.c", folder / "data.S")]
     units += [unit(path, application=True, includes=(path.parent,), flags=plan.flags)
               for path in plan.sources]
     return list({each.source: each for each in units}.values())

@@ -19,9 +19,11 @@ def by_component(image: BootImage) -> dict[str, int]:
     if not debug.exists():
         return {}
     known = sorted(image.plan.get("components", {}))
+    code = [(part.address, part.address + part.size) for part in image.segments if part.executable]
     sizes: Counter[str] = Counter()
-    for name, size in _ranges(debug):
-        sizes[_owner(PurePosixPath(name), known)] += size
+    for name, address, size in _ranges(debug):
+        if any(start <= address < end for start, end in code):  # not what the linker dropped
+            sizes[_owner(PurePosixPath(name), known)] += size
     return dict(sizes.most_common())
 
 
@@ -46,8 +48,8 @@ def _owner(path: PurePosixPath, known: list[str]) -> str:
     return words[0] if len(words) > 1 else "runtime"
 
 
-def _ranges(debug: Path) -> Iterator[tuple[str, int]]:
-    """Yield (source path, bytes) for each run of code in the line table."""
+def _ranges(debug: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield (source path, address, bytes) for each run of code in the line table."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
     try:
@@ -64,7 +66,7 @@ def _ranges(debug: Path) -> Iterator[tuple[str, int]]:
         return
 
 
-def _rows(program: Any) -> Iterator[tuple[str, int]]:
+def _rows(program: Any) -> Iterator[tuple[str, int, int]]:
     header = program.header
     first = 0 if header.version >= 5 else 1
     folders = header["include_directory"]
@@ -81,5 +83,5 @@ def _rows(program: Any) -> Iterator[tuple[str, int]]:
         if state is None:
             continue
         if last is not None and state.address > last[1]:
-            yield name(last[0]), state.address - last[1]
+            yield name(last[0]), last[1], state.address - last[1]
         last = None if state.end_sequence else (state.file, state.address)
