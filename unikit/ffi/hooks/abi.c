@@ -25,6 +25,7 @@ static const struct kit_host_hooks table = {abi_panic, abi_guards};
 
 KIT_HIDDEN const struct kit_host_hooks *kit_abi_hooks(void)
 {
+    kit_host_bind(&table); /* this extension's own guards must be on the same list */
     return &table;
 }
 
