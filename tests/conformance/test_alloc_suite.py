@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from harness import HERE, ROOT, VARIANTS, build, conforms, panic_of, run
 
 OPTIONS = {"bump": [], "firstfit": [256], "tlsf": [0]}
