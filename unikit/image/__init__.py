@@ -347,8 +347,8 @@ def _suggested(image: BootImage, netif: Any) -> dict[str, str]:
     found = {}
     stack = next((key for key in image.plan.get("components", {}) if key.startswith("net.")), None)
     chosen = image.plan.get("components", {}).get(stack, {}) if stack else {}
-    for option, attribute in (("address", "guest_address"), ("gateway", "guest_gateway")):
-        value = getattr(netif, attribute, "")
+    for option, attribute in (("address", "image_address"), ("gateway", "outer_address")):
+        value = str(getattr(netif, attribute, "")).partition("/" if option == "gateway" else " ")[0]
         if stack and value and option not in chosen and _boot_option(image, f"{stack}.{option}"):
-            found[f"{stack}.{option}"] = str(value)
+            found[f"{stack}.{option}"] = value
     return found
