@@ -31,10 +31,9 @@ static bool ipv4_is_broadcast(const struct mini *m, uint32_t ip)
 /* Whether a host may have sent from there to here (RFC 1122, 3.2.1.3). */
 static bool ipv4_source_sound(const struct mini *m, uint32_t source, const uint8_t *mac)
 {
-    if (source == 0 || source >> 24 == 127 || source >> 28 >= 14 || ipv4_is_broadcast(m, source))
-        return false;
-    /* our own address: only over a loopback, where we are the neighbour as well */
-    return source != m->address || kit_eth_equal(mac, m->mac);
+    if (source == m->address) /* only over a loopback, where we are the neighbour as well */
+        return kit_eth_equal(mac, m->mac);
+    return source != 0 && source >> 24 != 127 && source >> 28 < 14 && !ipv4_is_broadcast(m, source);
 }
 
 /* At most MINI_ERRORS per second leave, so that we amplify nobody's flood. */

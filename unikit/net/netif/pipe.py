@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unikit.component import component, option
 from unikit.net.api import Interface
+from unikit.net.netif.memory import MemoryInterface, open_ends
 
 
 @component
@@ -22,3 +23,11 @@ class Pipe(Interface):
     slots: int = option(256, "frames under way per direction; a power of two", minimum=1,
                         maximum=65536)
     mtu: int = option(1500, "largest payload of a frame", minimum=68, maximum=65521, unit="bytes")
+
+    def open(self) -> tuple[MemoryInterface, MemoryInterface]:
+        """Open it in memory of this process and return its two ends.
+
+        :raises InvalidArgument: ``slots`` is no power of two.
+        """
+        first, second = open_ends(self)
+        return first, second
