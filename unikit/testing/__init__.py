@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unikit.testing.alloc import check_allocator as check_allocator
+    from unikit.testing.net import check_netif as check_netif
     from unikit.testing.report import NotConforming as NotConforming
     from unikit.testing.report import Outcome as Outcome
 
-_HOME = {"NotConforming": "report", "Outcome": "report", "check_allocator": "alloc"}
+_HOME = {"NotConforming": "report", "Outcome": "report", "check_allocator": "alloc", "check_netif": "net"}
 
-__all__ = ["NotConforming", "Outcome", "check_allocator"]
+__all__ = ["NotConforming", "Outcome", "check_allocator", "check_netif"]
 
 
 def __getattr__(name: str) -> Any:
