@@ -31,7 +31,8 @@ uint64_t kvm_now_ns(runtime_environment_t *env)
     uint64_t now = clock.ns_base + kit_cpu_scale(ticks, clock.multiplier, KIT_KVM_CLOCK_SHIFT);
     if (now > guest->last_ns)
         guest->last_ns = now;
-    kvm_network_tick(guest);
+    if (KIT_WITH_NETWORK)
+        kvm_network_tick(guest);
     return guest->last_ns;
 }
 
@@ -47,7 +48,8 @@ static uint32_t ready(const struct kvm_guest *guest, uint32_t wake)
     uint32_t found = 0;
     if ((wake & KIT_WAKE_CONSOLE) && kvm_queue_used(&guest->console_rx) != 0)
         found |= KIT_WAKE_CONSOLE;
-    if ((wake & KIT_WAKE_NETWORK) && guest->net_rx.size != 0 && kvm_queue_used(&guest->net_rx) != 0)
+    if (KIT_WITH_NETWORK && (wake & KIT_WAKE_NETWORK) && guest->net_rx.size != 0 &&
+        kvm_queue_used(&guest->net_rx) != 0)
         found |= KIT_WAKE_NETWORK;
     return found;
 }
@@ -75,7 +77,7 @@ uint32_t kvm_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wak
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
     uint32_t found = ready(guest, wake);
-    if (found == 0 && guest->shared->served)
+    if (KIT_WITH_NETWORK && found == 0 && guest->shared->served)
         found = poll(guest, deadline_ns, wake);
     if (found != 0 || (deadline_ns != KIT_NEVER && kvm_now_ns(env) >= deadline_ns))
         return found;

@@ -19,7 +19,7 @@ static size_t console_write(console_interface_t *console, const char *data, size
     return tx->used->ring[slot].length;
 }
 
-static size_t console_read(console_interface_t *console, char *buffer, size_t max_length)
+static KVM_COLD size_t console_read(console_interface_t *console, char *buffer, size_t max_length)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(console, struct kvm_guest, console);
     struct kvm_queue *rx = &guest->console_rx;
@@ -46,7 +46,7 @@ static size_t console_read(console_interface_t *console, char *buffer, size_t ma
     return done;
 }
 
-void kvm_console_open(struct kvm_guest *guest)
+KVM_COLD void kvm_console_open(struct kvm_guest *guest)
 {
     kvm_queue_open(&guest->console_tx, &guest->boot->queue[KIT_KVM_CONSOLE_TX]);
     struct kvm_queue *rx = &guest->console_rx;

@@ -11,7 +11,7 @@ static uint32_t rotate(uint32_t x, unsigned n)
     return x << n | x >> (32 - n);
 }
 
-static void quarter(uint32_t *s, unsigned a, unsigned b, unsigned c, unsigned d)
+static KVM_COLD void quarter(uint32_t *s, unsigned a, unsigned b, unsigned c, unsigned d)
 {
     s[a] += s[b], s[d] = rotate(s[d] ^ s[a], 16);
     s[c] += s[d], s[b] = rotate(s[b] ^ s[c], 12);
@@ -20,7 +20,7 @@ static void quarter(uint32_t *s, unsigned a, unsigned b, unsigned c, unsigned d)
 }
 
 /* One block for key and a nonce and counter of zero: no key is used twice. */
-static void chacha20(const uint8_t key[32], uint8_t out[64])
+static KVM_COLD void chacha20(const uint8_t key[32], uint8_t out[64])
 {
     uint32_t start[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};
     memcpy(&start[4], key, 32);
@@ -38,7 +38,7 @@ static void chacha20(const uint8_t key[32], uint8_t out[64])
 }
 
 /* A failing RDRAND leaves the key as it is: it is an addition, never the only source. */
-static void mix_hardware(uint8_t key[32])
+static KVM_COLD void mix_hardware(uint8_t key[32])
 {
     for (unsigned i = 0; i < 32; i += 8) {
         uint64_t word, old;
@@ -52,7 +52,7 @@ static void mix_hardware(uint8_t key[32])
     }
 }
 
-static void refill(struct kvm_entropy *e)
+static KVM_COLD void refill(struct kvm_entropy *e)
 {
     if (e->hardware)
         mix_hardware(e->key);
@@ -62,7 +62,7 @@ static void refill(struct kvm_entropy *e)
     e->left = 32;
 }
 
-void kvm_entropy_open(struct kvm_guest *guest)
+KVM_COLD void kvm_entropy_open(struct kvm_guest *guest)
 {
     struct kvm_entropy *e = &guest->entropy;
     for (unsigned i = 0; i < 32; i++) {
@@ -72,7 +72,7 @@ void kvm_entropy_open(struct kvm_guest *guest)
     e->hardware = (guest->boot->cpu_features & KIT_CPU_RDRAND) != 0;
 }
 
-int kvm_entropy(runtime_environment_t *env, void *buffer, size_t size)
+KVM_COLD int kvm_entropy(runtime_environment_t *env, void *buffer, size_t size)
 {
     struct kvm_entropy *e = &KIT_CONTAINER_OF(env, struct kvm_guest, env)->entropy;
     uint8_t *out = buffer;

@@ -8,7 +8,7 @@ _Static_assert(offsetof(struct kit_kvm_shared, canary) == 40, "start.S");
 
 struct kvm_guest kit_kvm_guest;
 
-_Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot);
+KVM_COLD _Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot);
 
 void kvm_bell(enum kit_kvm_bell call, uint32_t value)
 {
@@ -18,7 +18,7 @@ void kvm_bell(enum kit_kvm_bell call, uint32_t value)
     __asm__ volatile("movl %1, %0" : "=m"(*word) : "r"(value) : "memory");
 }
 
-static void panic_handler(runtime_environment_t *env, const char *message)
+static KVM_COLD void panic_handler(runtime_environment_t *env, const char *message)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
     guest->shared->message = (uintptr_t)message;
@@ -27,15 +27,15 @@ static void panic_handler(runtime_environment_t *env, const char *message)
     __builtin_trap();
 }
 
-static void leave(runtime_environment_t *env, int32_t code)
+static KVM_COLD void leave(runtime_environment_t *env, int32_t code)
 {
     (void)env;
     kvm_bell(KIT_KVM_EXIT, (uint32_t)code);
     __builtin_trap();
 }
 
-static int page_call(runtime_environment_t *env, uint32_t call, void *base, size_t size,
-                     uint32_t access)
+static KVM_COLD int page_call(runtime_environment_t *env, uint32_t call, void *base, size_t size,
+                              uint32_t access)
 {
     volatile struct kit_kvm_shared *shared = KIT_CONTAINER_OF(env, struct kvm_guest, env)->shared;
     shared->page_call = call;
@@ -46,12 +46,13 @@ static int page_call(runtime_environment_t *env, uint32_t call, void *base, size
     return shared->page_result;
 }
 
-static int page_release(runtime_environment_t *env, void *base, size_t size)
+static KVM_COLD int page_release(runtime_environment_t *env, void *base, size_t size)
 {
     return page_call(env, KIT_KVM_PAGE_RELEASE, base, size, 0);
 }
 
-static int page_protect(runtime_environment_t *env, void *base, size_t size, uint32_t access)
+static KVM_COLD int page_protect(runtime_environment_t *env, void *base, size_t size,
+                                 uint32_t access)
 {
     return page_call(env, KIT_KVM_PAGE_PROTECT, base, size, access);
 }
@@ -68,7 +69,7 @@ static void cpu_wake(runtime_environment_t *env, uint32_t cpu)
     (void)env, (void)cpu; /* there is no other processor */
 }
 
-static const char *boot_option(runtime_environment_t *env, const char *name)
+static KVM_COLD const char *boot_option(runtime_environment_t *env, const char *name)
 {
     const struct kit_kvm_boot *boot = KIT_CONTAINER_OF(env, struct kvm_guest, env)->boot;
     const char *at = boot->options, *end = at + boot->options_bytes;
@@ -113,7 +114,8 @@ _Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot)
     };
     kvm_entropy_open(guest);
     kvm_console_open(guest);
-    kvm_network_open(guest);
+    if (KIT_WITH_NETWORK)
+        kvm_network_open(guest);
     guest->shared->main_tsc = kit_cpu_tsc();
     leave(&guest->env, unikernel_main(&guest->env));
     __builtin_trap();

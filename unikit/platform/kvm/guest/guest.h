@@ -7,6 +7,14 @@
 #include <unikit/platform/env.h>
 #include <unikit/platform/kvm/abi.h>
 
+/* 0: the image has no network stack, and the device's driver is left out. */
+#ifndef KIT_WITH_NETWORK
+#define KIT_WITH_NETWORK 1
+#endif
+
+/* Small rather than fast: used once, or rarely. */
+#define KVM_COLD __attribute__((cold))
+
 /* The driver's end of a queue: buffers are used in turn, so an index is all the state. */
 struct kvm_queue {
     volatile struct kit_vq_desc *desc;

@@ -155,7 +155,7 @@ static int receive_packet(network_interface_t *network, void *buffer, size_t max
 }
 
 /* «a.b.c.d»: the number of parts is right and each is at most 255. */
-static bool dotted(const char *text)
+static KVM_COLD bool dotted(const char *text)
 {
     for (int part = 0; part < 4; part++) {
         unsigned value = 0, digits = 0;
@@ -168,13 +168,13 @@ static bool dotted(const char *text)
     return true;
 }
 
-static int configure(network_interface_t *network, const char *ip, const char *netmask)
+static KVM_COLD int configure(network_interface_t *network, const char *ip, const char *netmask)
 {
     (void)network;
     return dotted(ip) && dotted(netmask) ? 0 : KIT_EINVAL;
 }
 
-void kvm_network_open(struct kvm_guest *guest)
+KVM_COLD void kvm_network_open(struct kvm_guest *guest)
 {
     const struct kit_kvm_boot *boot = guest->boot;
     if (boot->queue[KIT_KVM_NET_TX].size == 0)
