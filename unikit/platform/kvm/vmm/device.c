@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 enum {
-    GUEST_POLL_NS = 50000,  /* how long the guest looks before it idles */
+    GUEST_POLL_NS = 200000, /* how long the guest looks before it idles */
     THREAD_LOOK_NS = 30000, /* how long the device thread looks after it moved something */
     HOT_GAP_NS = 60000,     /* an idle shorter than this was not worth it */
     HOT_TURNS = 6,
@@ -51,6 +51,20 @@ void vmm_short_slice(void)
     syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
+/* The guest is about to spin on this processor: a device thread that waits for it here would only
+ * get its turn when the guest gives up. */
+static void move_aside(struct kit_kvm *vm)
+{
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE || vm->kept_off == here + 1)
+        return;
+    cpu_set_t others = vm->allowed;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) > 0 &&
+        pthread_setaffinity_np(vm->device_thread, sizeof others, &others) == 0)
+        vm->kept_off = here + 1;
+}
+
 static bool engage(struct kit_kvm *vm)
 {
     if (vm->engaged)
@@ -60,6 +74,7 @@ static bool engage(struct kit_kvm *vm)
         return false;
     }
     vm->engagements++;
+    move_aside(vm);
     vmm_queue_set_notify(&vm->net.tx, false);
     __atomic_store_n(&vm->shared->poll_ns, GUEST_POLL_NS, __ATOMIC_RELAXED);
     __atomic_store_n(&vm->shared->served, 1, __ATOMIC_RELEASE);
@@ -251,7 +266,10 @@ static void *device_main(void *argument)
     uint64_t last = 0;
     vmm_short_slice();
     while (!__atomic_load_n(&vm->device_quit, __ATOMIC_ACQUIRE)) {
-        vmm_futex_wait(&vm->engaged, 0);
+        if (!__atomic_load_n(&vm->engaged, __ATOMIC_ACQUIRE)) {
+            vmm_futex_wait(&vm->engaged, 0);
+            last = vmm_now_ns(); /* the guest is about to send */
+        }
         int rc = turn(vm, &fault);
         if (rc == NOT_MY_TURN)
             continue;
@@ -286,6 +304,8 @@ int vmm_device_start(struct kit_kvm *vm)
     vm->device_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (vm->device_fd < 0)
         return -errno;
+    if (sched_getaffinity(0, sizeof vm->allowed, &vm->allowed) != 0)
+        CPU_ZERO(&vm->allowed); /* too many processors for the type: leave it to the scheduler */
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 128 << 10);
