@@ -174,6 +174,8 @@ static int do_release(void)
     size_t size = env->memory.size / 2 / 4096 * 4096;
     memset(heap, 0xaa, size + 4096);
     say("full\n");
+    env->wait(env, KIT_NEVER, KIT_WAKE_CONSOLE);
+    env->console->read(env->console, (char *)heap, 1);
     if (env->page_release(env, heap, size) != 0 || heap[0] != 0 || heap[size - 1] != 0 ||
         heap[size] != 0xaa)
         return 1;
@@ -181,7 +183,8 @@ static int do_release(void)
     int far = env->page_release(env, heap, env->memory.size + 4096);
     int low = env->page_release(env, (void *)0x100000, 4096);
     say("refused %d %d %d\n", odd, far, low);
-    env->wait(env, KIT_NEVER, KIT_WAKE_CONSOLE);
+    while (env->console->read(env->console, (char *)heap, 1) == 0)
+        env->wait(env, KIT_NEVER, KIT_WAKE_CONSOLE);
     return 0;
 }
 
@@ -411,7 +414,7 @@ static int do_ring(void)
     uint16_t slot = (uint16_t)(queue->next & (queue->size - 1));
     queue->desc[slot].address = (uintptr_t) "fine\n";
     queue->desc[slot].length = 5;
-    queue->desc[slot].flags = 0;
+    queue->desc[slot].flags = queue == &kit_kvm_guest.console_rx ? KIT_VQ_DESC_WRITE : 0;
     queue->avail->ring[slot] = slot;
     uint16_t index = (uint16_t)(queue->next + 1);
     switch (field) {
@@ -460,13 +463,13 @@ static int do_bad_panic(void)
  * «end» ends it. */
 static int do_reflect(void)
 {
-    static uint8_t memory[32][2048];
+    uint8_t(*memory)[2048] = env->memory.base_address;
     struct kit_frame frames[32];
     network_interface_t *network = env->network;
     say("mac %02x mtu %u\n", network->mac[5], network->mtu);
     for (;;) {
         for (unsigned i = 0; i < 32; i++)
-            frames[i] = (struct kit_frame){.data = memory[i], .capacity = sizeof memory[i]};
+            frames[i] = (struct kit_frame){.data = memory[i], .capacity = sizeof *memory};
         int count = network->receive_batch(network, frames, 32);
         for (int i = 0; i < count; i++) {
             uint8_t *frame = frames[i].data;
@@ -487,13 +490,13 @@ static int do_reflect(void)
 /* Answers ARP and ICMP echo requests for any address, for real pings. */
 static int do_ping(void)
 {
-    static uint8_t memory[32][2048];
+    uint8_t(*memory)[2048] = env->memory.base_address;
     struct kit_frame frames[32];
     network_interface_t *network = env->network;
     say("ready\n");
     for (;;) {
         for (unsigned i = 0; i < 32; i++)
-            frames[i] = (struct kit_frame){.data = memory[i], .capacity = sizeof memory[i]};
+            frames[i] = (struct kit_frame){.data = memory[i], .capacity = sizeof *memory};
         int count = network->receive_batch(network, frames, 32);
         for (int i = 0; i < count; i++) {
             uint8_t *f = frames[i].data, swap[4];

@@ -14,7 +14,7 @@ import warnings
 from types import TracebackType
 from typing import Any
 
-from unikit.errors import Closed, InvalidArgument
+from unikit.errors import Closed, InvalidArgument, PlatformError
 from unikit.ffi import load
 
 _EXTENSION = "unikit.net.netif._host"
@@ -51,6 +51,7 @@ class HostInterface:
 
     :ivar mac: address of the image's end, 6 bytes.
     :ivar mtu: largest payload of a frame, bytes.
+    :ivar users: machines whose threads move its frames; it cannot be closed before them.
     """
 
     def __init__(self, pointer: Any) -> None:
@@ -60,6 +61,7 @@ class HostInterface:
         self._buffer = self._ffi.new("uint8_t[]", pointer.network.mtu + 14)
         self.mac = bytes(self._ffi.buffer(pointer.network.mac, 6))
         self.mtu: int = pointer.network.mtu
+        self.users: list[str] = []
 
     def _open(self) -> Any:
         if not self._host:
@@ -102,7 +104,12 @@ class HostInterface:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give everything back; idempotent."""
+        """Give everything back; idempotent.
+
+        :raises PlatformError: a machine still uses it.
+        """
+        if self._host and self.users:
+            raise PlatformError(f"{self!r} is in use by {', '.join(self.users)}; close that first")
         if self._host:
             try:
                 self._release()

@@ -7,13 +7,21 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from unikit.errors import GuestExit, ImageError, PlatformError, TimedOut
 from unikit.ffi import load
 from unikit.platform.api import (
-    BROKE_DEVICE, FAULTED, PANICKED, STOPPED, BootImage, Console, Machine)
-from unikit.platform.kvm import explain, report as words
+    BROKE_DEVICE,
+    FAULTED,
+    PANICKED,
+    STOPPED,
+    BootImage,
+    Console,
+    Machine,
+)
+from unikit.platform.kvm import explain
+from unikit.platform.kvm import report as words
 
 _CHUNK = 1 << 14
 _ECLOSED = -4
@@ -55,6 +63,8 @@ class KvmMachine(Machine):
         self._began_ns = time.monotonic_ns()
         self._final: dict[str, int | float | str] | None = None
         self._vm = self._boot(memory, options, huge_pages)
+        self._users: list[str] = getattr(netif, "users", [])
+        self._users.append(self.name)
         self._thread = threading.Thread(target=self._pump, daemon=True,
                                         name=f"unikit-{self.name}")
         self._thread.start()
@@ -117,24 +127,25 @@ class KvmMachine(Machine):
         if report.end == _STOPPED:
             return STOPPED
         if report.end == _PANICKED:
-            self._fail(f"panicked: {text}", "panic", PANICKED)
+            raise self._failure(f"panicked: {text}", "panic", PANICKED)
         if report.end == _FAULTED:
             said = words.fault(self.image, self._layout(), report)
             where = self.image.symbolise(report.registers[16])
-            self._fail(f"faulted: {said}, in {where} (vector {report.vector})", "fault", FAULTED)
+            raise self._failure(f"faulted: {said}, in {where} (vector {report.vector})", "fault",
+                                FAULTED)
         if report.end == _BROKE_DEVICE:
-            self._fail(f"broke a device contract: {text}", "device", BROKE_DEVICE)
-        self._fail(f"cannot run on: {text}; {os.strerror(report.code)}", "killed", 1)
+            raise self._failure(f"broke a device contract: {text}", "device", BROKE_DEVICE)
+        raise self._failure(f"cannot run on: {text}; {os.strerror(report.code)}", "killed", 1)
 
-    def _fail(self, what: str, reason: str, code: int) -> NoReturn:
+    def _failure(self, what: str, reason: str, code: int) -> GuestExit:
         report = self._report
         addresses = [int(report.frames[i]) for i in range(report.frame_count)]
-        raise GuestExit(f"{self.name} {what}", reason=reason, code=code,
-                        registers={name: int(report.registers[i])
+        return GuestExit(f"{self.name} {what}", reason=reason, code=code,
+                         registers={name: int(report.registers[i])
                                    for i, name in enumerate(words.REGISTERS)}
-                        | {"cr2": int(report.cr2)},
-                        backtrace=words.frames(self.image, addresses),
-                        console=self.console.lines(20))
+                         | {"cr2": int(report.cr2)},
+                         backtrace=words.frames(self.image, addresses),
+                         console=self.console.lines(20))
 
     def _layout(self) -> Any:
         if self._final_layout is None:
@@ -185,6 +196,7 @@ class KvmMachine(Machine):
             with self._lock:
                 vm, self._vm = self._vm, None
             self._lib.kit_kvm_close(vm)
+            self._users.remove(self.name)
         self.release()
 
 

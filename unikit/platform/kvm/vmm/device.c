@@ -32,7 +32,8 @@ enum {
     HOT_TURNS = 6,
     RETRY_NS = 200000,   /* the interface was full: try again */
     SILENT_NS = 1000000, /* an interface that cannot say when it has something */
-    SLICE_NS = 100000
+    SLICE_NS = 100000,
+    FLUSH_NS = 100000000 /* how long an exit waits for an interface that is full */
 };
 
 static uint32_t spinners; /* guests of this process that are engaged */
@@ -147,6 +148,17 @@ static bool interrupted(const struct kit_kvm *vm)
 {
     return __atomic_load_n(&vm->stop, __ATOMIC_ACQUIRE) ||
            __atomic_load_n(&vm->broken, __ATOMIC_ACQUIRE);
+}
+
+int vmm_device_flush(struct kit_kvm *vm)
+{
+    const uint64_t end = vmm_now_ns() + FLUSH_NS;
+    int rc = service(vm);
+    while (rc >= 0 && vm->net.blocked && vmm_now_ns() < end && !interrupted(vm)) {
+        sleep_until(vm->wake_fd, -1, vmm_now_ns() + RETRY_NS);
+        rc = service(vm);
+    }
+    return rc < 0 ? rc : 0;
 }
 
 struct idle {

@@ -222,6 +222,8 @@ void vmm_device_stop(struct kit_kvm *vm);
 /* KIT_KVM_IDLE and KIT_KVM_KICK on the processor's thread: 0, or KIT_EMALFORMED with vm->fault. */
 int vmm_device_idle(struct kit_kvm *vm);
 int vmm_device_kick(struct kit_kvm *vm);
+/* The guest exits: what it sent still goes out. */
+int vmm_device_flush(struct kit_kvm *vm);
 int vmm_boot_quiet(const struct kit_kvm_config *config, uint64_t features, struct kit_kvm **out,
                    struct kit_kvm_refused *refused);
 

@@ -195,7 +195,7 @@ static int doorbell(struct kit_kvm *vm, uint32_t call, uint32_t value)
     int rc = 0;
     switch (call) {
     case KIT_KVM_EXIT:
-        rc = vmm_device_kick(vm); /* frames sent before the exit still go out */
+        rc = vmm_device_flush(vm);
         if (rc == 0)
             return vmm_report(vm, KIT_KVM_EXITED, (int32_t)value), 1;
         break;
