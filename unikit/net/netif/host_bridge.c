@@ -92,10 +92,11 @@ static bool lane_held(const struct lane *lane)
     return lane->first < lane->last;
 }
 
-static uint64_t earlier(uint64_t deadline, struct kit_host_netif *netif)
+/* When the lane's source wants to be asked; not while what it gave last is still held. */
+static uint64_t lane_deadline(const struct lane *lane)
 {
-    uint64_t own = netif->deadline_ns ? netif->deadline_ns(netif) : KIT_NEVER;
-    return own < deadline ? own : deadline;
+    struct kit_host_netif *from = lane->from;
+    return !lane_held(lane) && from->deadline_ns ? from->deadline_ns(from) : KIT_NEVER;
 }
 
 /* How long to poll before the next sleep, given whether polling this long paid (would have paid).
@@ -112,7 +113,9 @@ static bool bridge_sleep(struct kit_bridge *bridge, const struct lane *ab, const
                          bool wait)
 {
     struct pollfd fds[3] = {{.fd = ab->from->fd}, {.fd = ba->from->fd}, {.fd = bridge->stop_fd}};
-    uint64_t deadline = earlier(earlier(KIT_NEVER, ab->from), ba->from);
+    uint64_t deadline = lane_deadline(ab), other = lane_deadline(ba);
+    if (other < deadline)
+        deadline = other;
     fds[0].events = (short)((lane_held(ab) ? 0 : POLLIN) | (lane_held(ba) ? POLLOUT : 0));
     fds[1].events = (short)((lane_held(ba) ? 0 : POLLIN) | (lane_held(ab) ? POLLOUT : 0));
     fds[2].events = POLLIN;

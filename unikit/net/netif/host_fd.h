@@ -18,7 +18,8 @@ struct kit_host_stats {
 };
 
 /* Wraps `fd`, which stays the caller's and becomes nonblocking. `mac` is the address of the
- * image's end. 0 and *out; KIT_EINVAL: not a descriptor, or mtu outside 68 ... 65521; KIT_ENOMEM. */
+ * image's end. 0 and *out; KIT_EINVAL: not a descriptor, or mtu outside 68 ... 65521; KIT_ENOMEM.
+ */
 int kit_host_fd_open(int fd, const uint8_t *mac, uint32_t mtu, struct kit_host_netif **out);
 void kit_host_fd_stats(const struct kit_host_netif *netif, struct kit_host_stats *out);
 /* Frees the wrapper and leaves the descriptor open. */
