@@ -24,6 +24,7 @@ int main(int argc, char **argv)
     if (kit_host_fd_open(fd.fd, mac, 1500, &netif))
         return 2;
     struct image *image = image_open(&IMAGE_STACK, options, &netif->network, argv[2]);
+    image_run(image); /* it announces itself */
     puts("ready");
     fflush(stdout);
     for (;;) {

@@ -22,30 +22,20 @@ enum { PENDING = 2048 };
 
 static const uint64_t RETRY_NS = 100 * KIT_NS_PER_MS; /* accepting, when descriptors ran out */
 
-/* Stops or starts taking connections; the rest waits in the backlog of the host's sockets. */
-static void pause_listeners(struct user *user, bool paused, uint64_t until_ns)
-{
-    user->paused = paused;
-    user->paused_until_ns = until_ns;
-    for (size_t i = 0; i < user->port_count; i++) {
-        struct user_port *port = &user->ports[i];
-        struct epoll_event event = {.events = paused ? 0 : EPOLLIN, .data.ptr = port};
-        if (port->protocol == KIT_USER_TCP)
-            epoll_ctl(user->netif.fd, EPOLL_CTL_MOD, port->source.fd, &event);
-    }
-}
-
 /* The connection is over on both sides; the stack's handle was given up already. */
 static void relay_free(struct user_relay *relay)
 {
     struct user *user = relay->user;
-    close(relay->source.fd); /* leaves the epoll set by itself */
+    /* Closing would not end the watch while a child of this process, between fork and exec, has the
+     * same socket. */
+    epoll_ctl(user->netif.fd, EPOLL_CTL_DEL, relay->source.fd, NULL);
+    close(relay->source.fd);
     kit_list_remove(&relay->link);
     free(relay->pending);
     free(relay);
     user->relay_count--;
     if (user->paused)
-        pause_listeners(user, false, KIT_NEVER);
+        user_resume(user);
 }
 
 static void reset_on_close(int fd)
@@ -250,23 +240,17 @@ void user_tcp_ready(struct user *user, struct user_source *source, uint32_t even
     (void)events;
     for (unsigned i = 0; i < USER_ACCEPTS; i++) {
         if (user->relay_count == user->config.connections) {
-            pause_listeners(user, true, KIT_NEVER); /* until a relay ends */
+            user_pause(user, KIT_NEVER); /* until a relay ends */
             return;
         }
         int fd = accept4(port->source.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-                pause_listeners(user, true, user_now_ns() + RETRY_NS);
+                user_pause(user, user_now_ns() + RETRY_NS);
             return;
         }
         relay_open(user, port, fd);
     }
-}
-
-void user_tcp_resume(struct user *user, uint64_t now_ns)
-{
-    if (user->paused_until_ns <= now_ns)
-        pause_listeners(user, false, KIT_NEVER);
 }
 
 void user_tcp_close(struct user *user)

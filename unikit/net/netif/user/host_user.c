@@ -11,6 +11,8 @@
 
 #include <unikit/ffi/hooks/guard.h>
 
+static const uint64_t START_NS = KIT_NS_PER_S; /* what an image gets to come up before clients */
+
 static struct user *of(const network_interface_t *network)
 {
     return (struct user *)(uintptr_t)network;
@@ -20,6 +22,30 @@ int user_watch(struct user *user, struct user_source *source, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = source};
     return epoll_ctl(user->netif.fd, EPOLL_CTL_ADD, source->fd, &event);
+}
+
+static void set_ports(struct user *user, bool tcp_only, uint32_t events)
+{
+    for (size_t i = 0; i < user->port_count; i++) {
+        struct user_port *port = &user->ports[i];
+        struct epoll_event event = {.events = events, .data.ptr = port};
+        if (!tcp_only || port->protocol == KIT_USER_TCP)
+            epoll_ctl(user->netif.fd, EPOLL_CTL_MOD, port->source.fd, &event);
+    }
+}
+
+void user_pause(struct user *user, uint64_t until_ns)
+{
+    user->paused = true;
+    user->paused_until_ns = until_ns;
+    set_ports(user, true, 0);
+}
+
+void user_resume(struct user *user)
+{
+    user->starting = user->paused = false;
+    user->paused_until_ns = KIT_NEVER;
+    set_ports(user, false, EPOLLIN);
 }
 
 static struct kit_address address_of(uint32_t ip, uint16_t port)
@@ -43,24 +69,8 @@ static void run_stack(struct user *user)
         user->busy = kit_net_poll(user->net);
 }
 
-/* Looks at the sockets once, then lets the stack speak. */
-static void run_sockets(struct user *user)
-{
-    struct epoll_event events[USER_EVENTS];
-    int count = epoll_wait(user->netif.fd, events, USER_EVENTS, 0);
-    for (int i = 0; i < count; i++) {
-        struct user_source *source = events[i].data.ptr;
-        source->ready(user, source, events[i].events);
-    }
-    uint64_t now = user_now_ns();
-    user_udp_expire(user, now);
-    user_tcp_resume(user, now);
-    if (count > 0 || user->busy || kit_net_deadline_ns(user->net) <= now)
-        run_stack(user);
-}
-
-/* Passes the image's frames to the stack; how many it took. */
-static size_t take_frames(struct user *user, const struct kit_frame *frames, size_t count)
+/* Passes frames of the image's side to the stack; how many it took. */
+static size_t pass_frames(struct user *user, const struct kit_frame *frames, size_t count)
 {
     user->wire.arrived = frames;
     user->wire.arrived_count = count;
@@ -71,8 +81,45 @@ static size_t take_frames(struct user *user, const struct kit_frame *frames, siz
     }
     size_t taken = count - user->wire.arrived_count;
     user->wire.arrived_count = 0;
-    run_stack(user);
     return taken;
+}
+
+static void introduce(struct user *user, uint64_t now_ns)
+{
+    uint8_t data[USER_ARP_FRAME];
+    const struct kit_frame frame = {.data = data, .length = sizeof data};
+    user_arp_request(user, now_ns, data);
+    pass_frames(user, &frame, 1);
+}
+
+static size_t take_frames(struct user *user, const struct kit_frame *frames, size_t count)
+{
+    size_t taken = pass_frames(user, frames, count);
+    user_arp_hear(user, frames, taken);
+    run_stack(user);
+    user->busy |= user->starting && user->heard;
+    return taken;
+}
+
+/* Looks at the sockets once, then lets the stack speak. */
+static void run_sockets(struct user *user)
+{
+    struct epoll_event events[USER_EVENTS];
+    uint64_t now = user_now_ns();
+    if (user_arp_due(user, now)) {
+        introduce(user, now);
+        user->paused_until_ns = user->starting ? now : user->paused_until_ns;
+    }
+    if (user->paused_until_ns <= now)
+        user_resume(user);
+    int count = epoll_wait(user->netif.fd, events, USER_EVENTS, 0);
+    for (int i = 0; i < count; i++) {
+        struct user_source *source = events[i].data.ptr;
+        source->ready(user, source, events[i].events);
+    }
+    user_udp_expire(user, now);
+    if (count > 0 || user->busy || kit_net_deadline_ns(user->net) <= now)
+        run_stack(user);
 }
 
 static int user_send_batch(network_interface_t *network, const struct kit_frame *frames,
@@ -182,9 +229,11 @@ static int open_ports(struct user *user, const struct kit_user_port *ports, size
             .source = {.ready = tcp ? user_tcp_ready : user_udp_ready, .fd = ports[i].fd},
             .image_port = ports[i].image_port,
             .protocol = ports[i].protocol};
-        if (user_watch(user, &user->ports[i].source, EPOLLIN))
+        if (user_watch(user, &user->ports[i].source, 0))
             return KIT_EINVAL;
     }
+    user->starting = user->paused = true;
+    user->paused_until_ns = user_now_ns() + START_NS;
     return 0;
 }
 
@@ -214,7 +263,6 @@ int kit_host_user_open(const struct kit_user_config *config, const struct kit_us
     if (!user)
         return KIT_ENOMEM;
     user->config = *config;
-    user->paused_until_ns = KIT_NEVER;
     user->netif = (struct kit_host_netif){
         .network = {.send_packet = user_send,
                     .receive_packet = user_receive,

@@ -3,6 +3,7 @@
  *
  *   host_user.c   open, close, the interface towards the image, the event loop
  *   host_wire.c   the wire as the outer stack sees it
+ *   host_arp.c    makes the outer stack know the image's MAC address
  *   host_tcp.c    TCP: listeners and relays
  *   host_udp.c    UDP: ports and the sessions of their peers
  *   host_env.c    clock, entropy and memory of the outer stack
@@ -11,7 +12,8 @@
  * the outer stack and to the sockets before send returns; receive looks at the sockets first.
  *
  * Invariants (check() verifies them): relay_count is the length of `relays`; every session is in
- * the hash and in `by_age` once; the listeners are paused while no relay is free. */
+ * the hash and in `by_age` once; the ports are paused at the start, the listeners while no
+ * relay is free. */
 #ifndef KIT_NET_NETIF_USER_USER_H
 #define KIT_NET_NETIF_USER_USER_H
 
@@ -105,8 +107,12 @@ struct user {
     uint8_t *scratch;
     uint32_t relay_count;
     uint32_t session_count;
-    uint64_t paused_until_ns; /* KIT_NEVER: until a relay ends */
-    bool paused;              /* the listeners */
+    uint64_t paused_until_ns; /* KIT_NEVER: not paused, or until a relay ends */
+    uint64_t introduce_ns;    /* when the image may be introduced again */
+    uint8_t image_mac[6];     /* as heard */
+    bool heard;               /* the image spoke from its address since the last introduction */
+    bool starting;            /* the image was never heard: its first clients wait a moment */
+    bool paused;              /* the ports, while `starting`; then the listeners alone */
     bool busy;                /* the outer stack has more to do at once */
     bool broken;              /* it panicked */
 };
@@ -133,12 +139,20 @@ KIT_INLINE bool user_wire_full(const struct user_wire *wire)
 
 /* host_user.c */
 int user_watch(struct user *user, struct user_source *source, uint32_t events);
+/* Takes no more connections until user_resume; they wait in the backlog of the host's sockets. */
+void user_pause(struct user *user, uint64_t until_ns);
+void user_resume(struct user *user);
 struct kit_address user_image(const struct user *user, uint16_t port);
+
+/* host_arp.c */
+enum { USER_ARP_FRAME = 42 };
+void user_arp_hear(struct user *user, const struct kit_frame *frames, size_t count);
+bool user_arp_due(const struct user *user, uint64_t now_ns);
+/* Writes the frame of USER_ARP_FRAME bytes that introduces the image. */
+void user_arp_request(struct user *user, uint64_t now_ns, uint8_t *frame);
 
 /* host_tcp.c */
 void user_tcp_ready(struct user *user, struct user_source *source, uint32_t events);
-/* Accepts again if the pause is over. */
-void user_tcp_resume(struct user *user, uint64_t now_ns);
 void user_tcp_close(struct user *user);
 
 /* host_udp.c */
