@@ -28,12 +28,14 @@ def compile_c(output: Path, sources: list[Path], *flags: str) -> Path:
 @pytest.fixture(scope="session")
 def build_image(tmp_path_factory):
     """Return a function that builds a test program around the stack ``net.mini``."""
-    def build(name: str, sources: list[Path], *flags: str) -> Path:
+    def build(name: str, sources: list[str], *, sanitize: bool = False) -> Path:
+        """Build ``image/name.c`` with further hosted sources of ``unikit/net/netif``."""
         stack = registry.find("net.mini")
         return compile_c(tmp_path_factory.mktemp("image") / name,
                          [HERE / f"{name}.c", HERE / "services.c", ROOT / "unikit/rt/host.c",
-                          *stack.source_files(), *sources],
-                         f"-DIMAGE_STACK={stack.symbol()}", *flags)
+                          *stack.source_files(),
+                          *(ROOT / "unikit/net/netif" / source for source in sources)],
+                         f"-DIMAGE_STACK={stack.symbol()}", *(SANITIZERS if sanitize else ["-O2"]))
     return build
 
 

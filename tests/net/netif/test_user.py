@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import ROOT, SANITIZERS
 
 from unikit.errors import AlreadyExists, CompositionError, InvalidArgument
 from unikit.net.netif.host import Bridge, socket_pair
@@ -23,14 +22,13 @@ from unikit.net.netif.user import Forward, User, UserInterface, parse_forwards
 pytestmark = pytest.mark.fast
 
 ECHO, DISCARD, CLOSE, RESET, STALL, GENERATE, HTTP, REFUSED = 7, 9, 13, 14, 15, 19, 80, 99
-_HOSTED = ROOT / "unikit/net/netif"
-_USER = [_HOSTED / f"user/host_{name}.c" for name in ("user", "wire", "arp", "tcp", "udp", "env")]
+_USER = [f"user/host_{name}.c" for name in ("user", "wire", "arp", "tcp", "udp", "env")]
 
 
 @pytest.fixture(scope="session")
 def peer(build_image):
     """The test image as a process on a packet socket."""
-    return build_image("peer", [_HOSTED / "host_fd.c"], "-O2")
+    return build_image("peer", ["host_fd.c"])
 
 
 @pytest.fixture
@@ -371,7 +369,7 @@ def test_network_without_room_is_refused():
 
 @pytest.fixture(scope="session")
 def user_random(build_image):
-    return build_image("user_random", _USER, *SANITIZERS)
+    return build_image("user_random", _USER, sanitize=True)
 
 
 @pytest.mark.parametrize("seed, buffers", [(1, 65536), (2, 4096), (3, 16384)])

@@ -4,7 +4,7 @@
  * some would be lost. The wire hears the image speak: with the MAC address it hears, it asks the
  * outer stack for its own in the image's name, now and then, and by that the stack learns the
  * image's (RFC 826, «merge»). */
-#include <unikit/net/netif/user/user.h>
+#include <unikit/net/netif/user/host.h>
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the outer stack gets from this process: a clock, entropy, and memory up to a limit. */
-#include <unikit/net/netif/user/user.h>
+#include <unikit/net/netif/user/host.h>
 
 #include <errno.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
  * closes the host's; what the stack refuses all the same (2 KiB at most) waits in `pending`.
  * An end of stream passes in its direction alone; a reset or an error on one side resets the other.
  */
-#include <unikit/net/netif/user/user.h>
+#include <unikit/net/netif/user/host.h>
 
 #include <errno.h>
 #include <netinet/tcp.h>

@@ -2,7 +2,7 @@
 /* UDP forwarding. Every peer of a forwarded port (address and port on the host) gets a UDP port of
  * its own on the outer stack, so the image tells the peers apart and answers reach the right one.
  * Sessions are found by hash, expire when silent, and the longest silent one makes room. */
-#include <unikit/net/netif/user/user.h>
+#include <unikit/net/netif/user/host.h>
 
 #include <errno.h>
 #include <stdlib.h>

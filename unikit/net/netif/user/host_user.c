@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The interface towards the image, and the event loop that turns inside its calls. */
-#include <unikit/net/netif/user/user.h>
+#include <unikit/net/netif/user/host.h>
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 /* The wire as the outer stack sees it. Towards the stack nothing is queued: it takes the frames of
  * the image's send call while that call runs. Towards the image there is a ring of frames; when it
  * is full the stack hears KIT_EAGAIN and keeps its data, so nothing is lost. */
-#include <unikit/net/netif/user/user.h>
+#include <unikit/net/netif/user/host.h>
 
 #include <arpa/inet.h>
 #include <stdlib.h>

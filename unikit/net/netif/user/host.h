@@ -14,8 +14,8 @@
  * Invariants (check() verifies them): relay_count is the length of `relays`; every session is in
  * the hash and in `by_age` once; the ports are paused at the start, the listeners while no
  * relay is free. */
-#ifndef KIT_NET_NETIF_USER_USER_H
-#define KIT_NET_NETIF_USER_USER_H
+#ifndef KIT_NET_NETIF_USER_HOST_H
+#define KIT_NET_NETIF_USER_HOST_H
 
 #include <netinet/in.h>
 
