@@ -61,13 +61,13 @@ def test_each_component_with_c_becomes_one_extension(project: Path) -> None:
     assert sources == ["foreign_package._mine.c", "mine.c", "inner.c", "host.c"]
 
 
-def test_paths_are_relative_inside_the_project(project: Path) -> None:
-    """setuptools refuses absolute paths in an sdist; foreign files keep theirs."""
+def test_all_sources_are_inside_the_project(project: Path) -> None:
+    """setuptools refuses absolute paths, so unikit's own file is brought into the build folder."""
     write(project, '"alloc.mine" = "foreign_package.mine:Mine"')
     (extension,) = build_ext.extensions(project)
-    inside = [source for source in extension.sources if not Path(source).is_absolute()]
-    assert inside == ["build/cffi/foreign_package._mine.c", "foreign_package/mine.c",
-                      "foreign_package/inner.c"]
+    assert extension.sources == ["build/cffi/foreign_package._mine.c", "foreign_package/mine.c",
+                                 "foreign_package/inner.c", "build/cffi/host.c"]
+    assert (project / "build/cffi/host.c").read_text() == (ROOT / "unikit/rt/host.c").read_text()
 
 
 def test_a_changed_header_rebuilds(project: Path) -> None:

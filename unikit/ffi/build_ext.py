@@ -25,6 +25,7 @@ with optional ``guard = true`` (a panic unwinds to the call), ``libraries`` and 
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -115,8 +116,11 @@ def _extension(project: Path, name: str, ffi: cffi.FFI, source: str, files: list
 
 
 def _relative(project: Path, path: Path) -> str:
+    """Return a source relative to the project, as setuptools demands; a foreign one is copied."""
     path = project / path
-    return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)
+    if not path.is_relative_to(project):
+        path = Path(shutil.copy(path, project / "build" / "cffi"))
+    return str(path.relative_to(project))
 
 
 def _abi(project: Path) -> Extension:
