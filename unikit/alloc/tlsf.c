@@ -33,6 +33,8 @@ enum { FREE = 1, PREVIOUS_FREE = 2 };
 enum { UNIT = KIT_ALLOC_ALIGN_MIN, BLOCK_MIN = 32, TAG = 8 /* bytes used beside the payload */ };
 enum { STEPS = 1 << KIT_TLSF_STEP_BITS };
 enum { WORDS = (48 - 4 - KIT_TLSF_STEP_BITS + 1) * STEPS / 64 }; /* for blocks below 2^47 bytes */
+/* For size: these run rarely. */
+#define COLD __attribute__((cold))
 #define REQUEST_MAX ((size_t)1 << 45) /* of size and of alignment: their sum does not overflow */
 
 struct block {
@@ -205,7 +207,7 @@ static size_t tlsf_gap(const struct block *block, size_t align)
 
 /* A block of at least `need` bytes at the alignment, taken out of its list; what lies before stays
  * free. A block just large enough will do if it happens to lie right. */
-static struct block *tlsf_take_aligned(struct tlsf *t, size_t need, size_t align)
+static COLD struct block *tlsf_take_aligned(struct tlsf *t, size_t need, size_t align)
 {
     struct block *block = tlsf_find(t, need + align + UNIT);
     if (!block)
@@ -445,7 +447,7 @@ static bool tlsf_owns(const struct kit_alloc *a, const void *block)
 }
 
 /* Moves the list heads to a larger table at `place`. */
-static void tlsf_move_heads(struct tlsf *t, uintptr_t place, size_t classes)
+static COLD void tlsf_move_heads(struct tlsf *t, uintptr_t place, size_t classes)
 {
     struct block **heads = (void *)place;
     for (size_t index = 0; index < t->classes; index++)
@@ -457,7 +459,7 @@ static void tlsf_move_heads(struct tlsf *t, uintptr_t place, size_t classes)
     t->classes = classes;
 }
 
-static int tlsf_add_region(struct kit_alloc *a, void *memory, size_t size)
+static COLD int tlsf_add_region(struct kit_alloc *a, void *memory, size_t size)
 {
     struct tlsf *t = tlsf_of(a);
     uintptr_t start = kit_align_up((uintptr_t)memory, UNIT);
@@ -493,7 +495,8 @@ static const struct kit_alloc_ops tlsf_ops = {
     .add_region = tlsf_add_region,
 };
 
-static int tlsf_open(const uint64_t *options, void *memory, size_t size, struct kit_alloc **out)
+static COLD int tlsf_open(const uint64_t *options, void *memory, size_t size,
+                          struct kit_alloc **out)
 {
     uintptr_t base = kit_align_up((uintptr_t)memory, UNIT);
     uintptr_t end = (uintptr_t)memory + size;
