@@ -33,4 +33,6 @@ autodoc_class_signature = "mixed"
 c_id_attributes = ["KIT_HIDDEN", "_Noreturn"]
 c_extra_keywords: list[str] = []
 highlight_language = "none"
+# Annotations name classes by their last word, and two domains may have a class of the same name.
+suppress_warnings = ["ref.python"]
 toc_object_entries = False
