@@ -154,6 +154,16 @@ def test_readme_links_lead_somewhere() -> None:
 
 
 @pytest.mark.fast
+def test_readme_figures_are_the_recorded_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figure is written by hand: the table is what ``docs/ext/results.py`` makes of results."""
+    monkeypatch.syspath_prepend(ROOT / "docs/ext")
+    results = importlib.import_module("results")
+    match = results.MARKS.search((ROOT / "README.md").read_text())
+    assert match and match[0] == match[1] + results.readme_table() + match[2], \
+        "run python3 docs/ext/results.py"
+
+
+@pytest.mark.fast
 def test_readme_opens_with_the_one_command() -> None:
     """The first screen (40 lines) shows how to run it and how to test it."""
     first = "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
