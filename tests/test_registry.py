@@ -34,9 +34,10 @@ class Second(Component):
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Start and leave with an empty cache, and without the caller's wish about plug-ins."""
     monkeypatch.delenv("UNIKIT_NO_PLUGINS", raising=False)
+    monkeypatch.setenv("UNIKIT_CACHE", str(tmp_path / "cache"))
     registry.clear()
     yield
     registry.clear()
@@ -218,3 +219,36 @@ def test_importing_unikit_scans_nothing() -> None:
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=root, text=True,
                           capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_scan_is_kept_until_a_distribution_comes_or_goes(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A short command does not read every distribution's metadata, and never misses a new one."""
+    place = tmp_path / "site"
+    place.mkdir()
+    monkeypatch.syspath_prepend(str(place))
+    calls = []
+    real = metadata.entry_points
+    monkeypatch.setattr(metadata, "entry_points",
+                        lambda **kind: calls.append(kind) or real(**kind))
+    registry.entries()
+    registry.clear()
+    before = set(registry.entries())
+    assert len(calls) == 1
+    info = place / "thing-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[unikit.components]\nalloc.thing = thing:Thing\n")
+    registry.clear()
+    assert set(registry.entries()) - before == {"alloc.thing"}
+    assert len(calls) == 2
+
+
+def test_a_damaged_scan_is_made_anew(tmp_path: Path) -> None:
+    """Whatever stands in the cache, the answer is right."""
+    expected = registry.entries()
+    note, = (tmp_path / "cache").glob("components-*.json")
+    for text in ("", "{", "[]", '{"state": 1}', '{"state": [], "entries": [[1]]}'):
+        note.write_text(text)
+        registry.clear()
+        assert registry.entries() == expected

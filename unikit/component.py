@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import ipaddress
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,11 +103,11 @@ class Option:
         if self.kind == "choice":
             return self.choices.index(value)
         if self.kind == "address":
-            return int(ipaddress.IPv4Address(value))
+            return int(_ipaddress().IPv4Address(value))
         if self.kind == "prefix":
             if not value:
                 return 0
-            prefix = ipaddress.IPv4Interface(value)
+            prefix = _ipaddress().IPv4Interface(value)
             return int(prefix.ip) | prefix.network.prefixlen << 32
         return int(value)
 
@@ -140,7 +139,7 @@ class Option:
 
     @staticmethod
     def _parse_address(value: Any) -> str:
-        return str(ipaddress.IPv4Address(value))
+        return str(_ipaddress().IPv4Address(value))
 
     @staticmethod
     def _parse_prefix(value: Any) -> str:
@@ -148,13 +147,18 @@ class Option:
             return ""
         if isinstance(value, str) and "/" not in value:
             raise ValueError
-        return ipaddress.IPv4Interface(value).with_prefixlen
+        return _ipaddress().IPv4Interface(value).with_prefixlen
 
     @staticmethod
     def _parse_text(value: Any) -> str:
         if not isinstance(value, str) or "\0" in value:
             raise TypeError
         return value
+
+
+def _ipaddress() -> Any:
+    import ipaddress  # 4 ms that most commands need not pay
+    return ipaddress
 
 
 def _refuse() -> Any:

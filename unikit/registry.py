@@ -6,18 +6,20 @@ plug-in that cannot be loaded never takes the others down: it is listed in :func
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import logging
+import json
 import os
-from functools import cache
+import sys
+import zlib
+from functools import cache as once
 
+from unikit import cache
 from unikit.component import Component
 from unikit.errors import CompositionError, NotFound
 
 GROUP = "unikit.components"
 DISTRIBUTION = "unikit-os"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Entry:
     distribution: str
 
 
-@cache
+@once
 def entries() -> dict[str, Entry]:
     """Return every registered component by id, without importing any.
 
@@ -93,14 +95,36 @@ def clear() -> None:
 
 
 def _scan() -> list[Entry]:
-    from importlib import metadata  # 15 ms: not before a component is asked for by name
-    found = []
-    for point in metadata.entry_points(group=GROUP):
-        name = point.dist.name if point.dist else "?"
-        found.append(Entry(point.name, point.value, name))
+    """Return what the installed distributions register; kept on disk until one of them changes."""
+    state = _site()
+    note = cache.folder() / f"components-{zlib.crc32(repr(sys.path).encode()):08x}.json"
+    try:
+        kept = json.loads(note.read_text())
+        found = [Entry(*row) for row in kept["entries"]] if kept["state"] == state else None
+    except (OSError, ValueError, TypeError, KeyError):
+        found = None
+    if found is None:
+        from importlib import metadata  # 15 ms
+        found = [Entry(point.name, point.value, point.dist.name if point.dist else "?")
+                 for point in metadata.entry_points(group=GROUP)]
+        rows = [[entry.id, entry.target, entry.distribution] for entry in found]
+        with contextlib.suppress(OSError):
+            cache.write(note, json.dumps({"state": state, "entries": rows}).encode())
     if not any(entry.distribution == DISTRIBUTION for entry in found):
         found += _checkout()
     return found
+
+
+def _site() -> list[list[str | int]]:
+    """Return where distributions are looked for and when each place last changed.
+
+    Installing, removing or replacing a distribution changes the time of the folder it lies in.
+    """
+    state: list[list[str | int]] = []
+    for place in sys.path:
+        with contextlib.suppress(OSError):
+            state.append([place, os.stat(place or ".").st_mtime_ns])  # noqa: PTH116  1 us each
+    return state
 
 
 def _checkout() -> list[Entry]:
@@ -117,7 +141,7 @@ def _checkout() -> list[Entry]:
             for name, target in project.get("entry-points", {}).get(GROUP, {}).items()]
 
 
-@cache
+@once
 def _load(entry: Entry) -> type[Component] | str:
     """Import a record, or say why not."""
     import importlib
@@ -125,7 +149,6 @@ def _load(entry: Entry) -> type[Component] | str:
     try:
         record = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:  # a foreign module must not stop the others
-        _log.debug("loading %s", entry, exc_info=True)
         return f"{type(error).__name__}: {error}"
     if not (isinstance(record, type) and issubclass(record, Component)):
         return f"{entry.target} is not a component record"

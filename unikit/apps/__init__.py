@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +187,7 @@ def _load(folder: Path) -> App:
 
 
 def _run(path: Path) -> App:
+    import runpy
     try:
         app = runpy.run_path(str(path)).get("IMAGE")
     except Exception as error:

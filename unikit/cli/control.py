@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ def folder() -> Path:
     if base and os.access(base, os.W_OK):
         path = Path(base) / "unikit"
     else:
+        import tempfile
         path = Path(tempfile.gettempdir()) / f"unikit-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     stat = path.stat()

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -184,6 +183,7 @@ def _ready() -> None:
 
 def _detach(choice: argparse.Namespace) -> int:
     """Start the same command in a session of its own and wait until it is up or has failed."""
+    import subprocess
     wish = choice.name or Path(choice.target).stem
     name = control.free_name(wish, exact=choice.name is not None)
     kept = _attached(choice.words)

@@ -12,13 +12,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unikit import registry
+from unikit import cache, registry
 from unikit.component import Component, Option, parse_size
 from unikit.errors import CompositionError, ImageError, PlatformError, ToolchainError
 from unikit.image import elf, emit, toolchain
@@ -109,6 +108,7 @@ class Image:
         target = Path(output)
         if not target.parent.is_dir():
             raise ImageError(f"cannot write {target}: there is no folder {target.parent}")
+        import shutil
         try:
             for ending in ("", ".debug"):
                 fresh = target.with_name(f".{target.name}.fresh{ending}")
@@ -130,7 +130,7 @@ class Image:
     def _cached(self) -> Path:
         plan = self.plan
         key = _fingerprint(plan)
-        folder = toolchain.cache_folder() / "images" / key
+        folder = cache.folder() / "images" / key
         target = folder / f"{plan.name}.elf"
         if not target.exists():
             folder.mkdir(parents=True, exist_ok=True)

@@ -7,17 +7,15 @@ same bytes: paths are mapped away and seeds fixed.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 
+from unikit import cache
 from unikit.errors import ToolchainError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,25 +60,7 @@ class Unit:
     optimise: str = ""
 
 
-def cache_folder() -> Path:
-    """Return the folder for things that can be made again, created: ``~/.cache/unikit``."""
-    base = os.environ.get("UNIKIT_CACHE")
-    folder = Path(base) if base else Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unikit"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError
-    except OSError:
-        folder = Path(tempfile.gettempdir()) / f"unikit-cache-{os.getuid()}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            raise ToolchainError(f"{folder} belongs to somebody else; set UNIKIT_CACHE to a folder "
-                                 "of your own") from None
-    return folder
-
-
-@cache
+@functools.cache
 def compiler() -> tuple[str, ...]:
     """Return the C compiler as a command (``CC`` or ``gcc``, then ``cc``).
 
@@ -95,7 +75,7 @@ def compiler() -> tuple[str, ...]:
                          f"{_REMEDY}")
 
 
-@cache
+@functools.cache
 def _tool(name: str) -> str:
     path = shutil.which(name)
     if path is None:
@@ -103,7 +83,7 @@ def _tool(name: str) -> str:
     return path
 
 
-@cache
+@functools.cache
 def identity() -> str:
     """Return a text that changes whenever the compiler does: path, size and time of its file."""
     path = Path(compiler()[0]).resolve()
@@ -111,10 +91,10 @@ def identity() -> str:
     return " ".join((*compiler(), str(path), str(stat.st_size), str(stat.st_mtime_ns)))
 
 
-@cache
+@functools.cache
 def _builtin_includes() -> tuple[str, ...]:
     """Return where the compiler keeps its own freestanding headers; asked once, kept on disk."""
-    note = cache_folder() / f"cc-{hashlib.sha256(identity().encode()).hexdigest()[:16]}"
+    note = cache.folder() / f"cc-{hashlib.sha256(identity().encode()).hexdigest()[:16]}"
     if note.exists():
         folder = note.read_text()
         if Path(folder).is_dir():
@@ -122,7 +102,7 @@ def _builtin_includes() -> tuple[str, ...]:
     folder = run((*compiler(), "-print-file-name=include")).strip()
     if not Path(folder).is_dir():
         raise ToolchainError(f"{compiler()[0]} does not say where its headers are; {_REMEDY}")
-    _write(note, folder.encode())
+    cache.write(note, folder.encode())
     return ("-isystem", folder)
 
 
@@ -131,6 +111,7 @@ def run(command: Sequence[str | Path], cwd: Path | None = None) -> str:
 
     :raises ToolchainError: it is missing or failed; carries command, exit status and stderr.
     """
+    import subprocess  # a cached image needs none of it
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, errors="replace",
@@ -145,7 +126,7 @@ def run(command: Sequence[str | Path], cwd: Path | None = None) -> str:
     return done.stdout
 
 
-@cache
+@functools.cache
 def tree_digest(folder: Path, endings: tuple[str, ...] = (".h",)) -> str:
     """Return a digest of the contents of all files with these endings below a folder."""
     digest = hashlib.sha256()
@@ -183,10 +164,11 @@ def compile_unit(unit: Unit, optimise: str = "speed") -> Path:
                  *(tree_digest(folder) for folder in (unit.source.parent, *unit.includes))):
         digest.update(text.encode() + b"\0")
     digest.update(unit.source.read_bytes())
-    target = cache_folder() / "objects" / f"{unit.source.stem}-{digest.hexdigest()[:32]}.o"
+    target = cache.folder() / "objects" / f"{unit.source.stem}-{digest.hexdigest()[:32]}.o"
     if not target.exists():
+        from tempfile import TemporaryDirectory
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        with TemporaryDirectory(dir=target.parent) as folder:
             fresh = Path(folder) / "unit.o"
             run((*compiler(), *flags, "-c", unit.source, "-o", fresh), cwd=ROOT)
             fresh.replace(target)
@@ -198,9 +180,10 @@ def compile_all(units: Iterable[Unit], optimise: str = "speed") -> list[Path]:
 
     :raises ToolchainError: one failed; the first in order is reported.
     """
+    from concurrent.futures import ThreadPoolExecutor
     units = list(units)
     compiler()  # one clear error instead of one per thread
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(lambda unit: compile_unit(unit, optimise), units))
 
 
@@ -210,8 +193,9 @@ def link(objects: Sequence[Path], script: Path, target: Path, optimise: str = "s
 
     :raises ToolchainError: the linker refused; undefined symbols are in its stderr.
     """
+    from tempfile import TemporaryDirectory
     level = _LEVELS[optimise]
-    with tempfile.TemporaryDirectory(dir=target.parent) as name:
+    with TemporaryDirectory(dir=target.parent) as name:
         folder = Path(name)
         whole, stripped, debug = folder / "whole", folder / "stripped", folder / "debug"
         run((*compiler(), *_CODE, *_KERNEL, level, "-flto=auto", "-flto-partition=one",
@@ -224,10 +208,3 @@ def link(objects: Sequence[Path], script: Path, target: Path, optimise: str = "s
         debug.chmod(0o644)
         debug.replace(target.with_name(target.name + ".debug"))
         stripped.replace(target)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(path)
