@@ -13,7 +13,7 @@ from law_tree import ROOT, UNIKIT, hosted, tracked
 # The first pattern that matches decides. `host` in platform is the environment of this very
 # process: in-process objects of layer 2 stand on it.
 LAYERS = [(re.compile(pattern), layer) for pattern, layer in [
-    (r"^(rt|ffi)/", 0), (r"^(component|errors|registry)\.py$", 0),
+    (r"^(rt|ffi)/", 0), (r"^(cache|component|errors|registry)\.py$", 0),
     (r"^platform/host(/|\.)", 1), (r"^platform/[^/]+\.(h|py)$", 1),
     (r"^platform/console/", 2), (r"^(alloc|sched|net)/", 2),
     (r"^platform/", 3),
