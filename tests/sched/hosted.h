@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the programs of these tests stand on: the C library's heap with room below each block (so
- * that a stack may run over without hurting anybody), guard pages by mprotect, a panic that says
- * its text and ends with status 134. */
+ * that a stack may run over without hurting anybody), guard pages by mprotect. */
 #ifndef KIT_TESTS_SCHED_HOSTED_H
 #define KIT_TESTS_SCHED_HOSTED_H
 
@@ -16,13 +15,6 @@
 enum { HOSTED_ROOM = 65536 };
 
 static size_t hosted_bytes, hosted_blocks;
-
-_Noreturn void kit_panic(const char *message)
-{
-    printf("panic: %s\n", message);
-    fflush(stdout);
-    _Exit(134);
-}
 
 static size_t hosted_room(size_t align)
 {

@@ -1,18 +1,30 @@
-"""sched.loop: the conformance suite, hosted with and without sanitizers."""
+"""sched.loop: what it refuses. What it does is in the conformance suite."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from sched_program import BUILDS, build, run
+from harness import build, panic_of
 
 from unikit.sched import Loop
 
 pytestmark = pytest.mark.fast
 
+HERE = Path(__file__).resolve().parent
 
-@pytest.mark.parametrize("how", BUILDS)
-def test_loop_conforms(how: str) -> None:
-    """The suite finds nothing; any deviation from sched.h shows here first."""
-    status, output = run(build(Loop, "tests/conformance/main_sched.c", how))
-    assert status == 0, output
-    assert output.endswith(" 0 failures\n")
+
+@pytest.mark.parametrize(("mode", "text"), [
+    ("turn", "assertion failed: !events->turning"),
+    ("exit", "sched.loop: exit() needs a scheduler with threads; "
+             "return from the task instead")])
+def test_broken_contracts_panic(mode: str, text: str) -> None:
+    """A turn within a task would run tasks inside tasks; exit() has no stack to leave."""
+    program = build([HERE / "program_stacks.c", "unikit/testing/virtual.c", *Loop().source_files()],
+                    variant="optimised", defines={"COMPONENT": Loop.symbol()})
+    assert panic_of(program, mode) == text
+
+
+def test_it_claims_no_threads() -> None:
+    """The composer refuses blocking calls by this word."""
+    assert "threads" not in Loop.features

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from sched_program import build, run
+from harness import build, panic_of
 
 from unikit.sched import Coop
 
 pytestmark = pytest.mark.fast
+
+HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.parametrize(("mode", "text"), [
@@ -16,5 +20,7 @@ pytestmark = pytest.mark.fast
     ("wait", "mutex->owner != NULL && mutex->owner == kit_sched_current(s)")])
 def test_misuse_of_a_mutex_panics(mode: str, text: str) -> None:
     """Locking twice would wait for oneself for ever; unlocking another's breaks exclusion."""
-    program = build(Coop, "tests/sched/program_sync.c", "optimised")
-    assert run(program, mode) == (134, f"panic: assertion failed: {text}\n")
+    program = build([HERE / "program_sync.c", "unikit/testing/virtual.c", "unikit/sched/sync.c",
+                     *Coop().source_files()],
+                    variant="optimised", defines={"COMPONENT": Coop.symbol()})
+    assert panic_of(program, mode) == f"assertion failed: {text}"

@@ -1,9 +1,40 @@
-"""Schedulers from Python: the base of their records, and tasks in this process."""
+"""The record base of all schedulers."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from unikit.component import Component
+
+if TYPE_CHECKING:
+    from unikit.sched.tasks import Tasks
 
 
 class Scheduler(Component):
-    """Base of scheduler records."""
+    """Base of every scheduler's record; ``features`` are those of ``sched.h`` in lower case.
+
+    A record is a choice; :meth:`open` makes it live in this process.
+    """
+
+    def open(self, heap: Any = None, env: Any = None) -> Tasks:
+        """Open the scheduler in this process.
+
+        :param heap: where tasks, stacks and timers come from (:class:`unikit.alloc.Heap`), the
+            caller's, to be closed after the scheduler; by default 64 MiB of its own, touched as
+            needed.
+        :param env: the clock (:class:`unikit.platform.host.HostEnvironment`, or
+            :class:`unikit.testing.VirtualEnvironment` for time that stands until told); the
+            caller's; by default this process's.
+        :raises InvalidArgument: an option does not suit the environment.
+        :raises OutOfMemory: the heap is too small.
+
+        >>> from unikit.sched import Loop
+        >>> with Loop().open() as tasks:
+        ...     _ = tasks.call_later(0.001, print, "later")
+        ...     _ = tasks.post(print, "first")
+        ...     tasks.run()
+        first
+        later
+        """
+        from unikit.sched.tasks import Tasks
+        return Tasks(self, heap, env)

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from unikit.testing.net import check_netif as check_netif
     from unikit.testing.report import NotConforming as NotConforming
     from unikit.testing.report import Outcome as Outcome
+    from unikit.testing.sched import check_scheduler as check_scheduler
+    from unikit.testing.virtual import VirtualEnvironment as VirtualEnvironment
 
-_HOME = {"NotConforming": "report", "Outcome": "report", "check_allocator": "alloc", "check_netif": "net"}
+_HOME = {"NotConforming": "report", "Outcome": "report", "VirtualEnvironment": "virtual",
+         "check_allocator": "alloc", "check_netif": "net", "check_scheduler": "sched"}
 
-__all__ = ["NotConforming", "Outcome", "check_allocator", "check_netif"]
+__all__ = ["NotConforming", "Outcome", "VirtualEnvironment", "check_allocator", "check_netif",
+           "check_scheduler"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What sched.coop does with stacks: program_coop MODE [guard]. */
+/* What a scheduler with threads does with stacks: program_stacks MODE [guard]. */
 #include "hosted.h"
 
 #include <signal.h>
@@ -7,7 +7,7 @@
 #include <unikit/rt/stack.h>
 #include <unistd.h>
 
-extern const struct kit_sched_component kit_sched_coop;
+extern const struct kit_sched_component COMPONENT;
 
 enum { STACK = 65536, CACHED = 2 };
 
@@ -137,7 +137,7 @@ int main(int argc, char **argv)
     kit_virtual_open(&world, NULL, 0, 1);
     world.env.page_protect = guard ? hosted_protect : NULL;
     const uint64_t options[] = {STACK, 1, CACHED, strcmp(mode, "measure") == 0};
-    if (kit_sched_coop.open(options, &world.env, &hosted_heap, &s) != 0)
+    if (COMPONENT.open(options, &world.env, &hosted_heap, &s) != 0)
         return 2;
     if (strcmp(mode, "yield") == 0)
         spawn(overflow, "deep-thought", 0);

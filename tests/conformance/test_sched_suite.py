@@ -1,0 +1,95 @@
+"""The scheduler suite in both hosted harnesses, and proof that it notices broken schedulers."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness import HERE, ROOT, VARIANTS, build, conforms, run
+
+from unikit.sched import Coop, Loop, Scheduler
+
+RECORDS: dict[str, Scheduler] = {  # frames are large under AddressSanitizer, hence 64K
+    "loop": Loop(),
+    "coop": Coop(stack="64K"),
+    "coop, canaries, nothing kept": Coop(stack="64K", guard=False, cached=0),
+    "coop, measured": Coop(stack="64K", measure=True, cached=3),
+}
+SUITE = [HERE / "main_sched.c", "unikit/testing/virtual.c",
+         *sorted((ROOT / "unikit/testing").glob("suite_sched*.c"))]
+SYNC = ROOT / "unikit/sched/sync.c"
+
+# (component, file, right, wrong): each a mistake somebody could make.
+MUTATIONS = [
+    ("coop", "thread.c", "task->woken = true;\n    if", "if"),  # no permit for a later block
+    ("coop", "thread.c", "    task->woken = false;\n    return rc", "    return rc"),
+    ("coop", "thread.c", "if (!task->woken)\n        thread_sleep", "thread_sleep"),
+    ("coop", "thread.c", "t->events.promised++; /*", "/*"),
+    ("coop", "thread.c", "if (task->state == THREAD_BLOCKED)\n", "if (task->state >= 2)\n"),
+    ("coop", "thread.c", "task->joiner = NULL;\n", "\n"),
+    ("coop", "thread.c", "stack_put(&t->stacks, task->stack);\n    return", "return"),
+    ("coop", "thread.c", "t->events.stats.timers--;", ""),
+    ("coop", "thread.c", "    if (timer_queue_cancel(&t->events.timers, &task->timer))\n"
+                         "        t->events.promised++;", ""),  # the timer of a woken task stays
+    ("coop", "thread.c", "    t->events.promised--;\n    if (task->joiner", "    if (task->joiner"),
+    ("coop", "coop.c", "push_back(&coop_of(threads)->ready", "push_front(&coop_of(threads)->ready"),
+    ("coop", "coop.c", "push_back(&coop_of(threads)->ready", "push_back(&coop_of(threads)->batch"),
+    ("coop", "events.c", "push_back(&events->work", "push_back(&events->batch"),
+    ("coop", "events.c", "push_back(&events->work", "push_front(&events->work"),
+    ("coop", "events.c", "uint64_t order = events->timers.order;", "uint64_t order = KIT_NEVER;"),
+    ("coop", "events.c", "events->queued != 0 ? 0 :", ""),
+    ("coop", "events.c", "events->promised + 1) != 0)\n        return", "1) != 0)\n        return"),
+    ("coop", "timer.c", "deadline_ns > queue->now_ns ? deadline_ns : queue->now_ns", "deadline_ns"),
+    ("coop", "timer.c", "a->order < b->order", "a->order > b->order"),
+    ("coop", "timer.c", "    if (index > 0 && timer_before", "    if (0 && timer_before"),
+    ("coop", "timer.c", "child + TIMER_CHILDREN < queue->count ? child + TIMER_CHILDREN",
+     "child + 3 < queue->count ? child + 3"),
+    ("coop", "timer.c", "slots[0].deadline_ns > now_ns", "slots[0].deadline_ns >= now_ns"),
+    ("coop", "timer.c", "if (index != queue->count)", "if (0)"),
+    ("coop", "sync.c", "while (!waiter->served && rc == 0)", "if (!waiter->served)"),
+    ("coop", "sync.c", "    waiters_remove(waiters, waiter);\n    return rc", "    return rc"),
+    ("coop", "sync.c", "if (waiters_serve(s, &semaphore->waiters) == NULL)",
+     "waiters_serve(s, &semaphore->waiters);"),  # counts what it gave away
+    ("coop", "sync.c", "mutex->owner = waiters_serve(s, &mutex->waiters)",
+     "waiters_serve(s, &mutex->waiters); mutex->owner = NULL"),
+    ("coop", "sync.c", "kit_mutex_lock(s, mutex, KIT_NEVER)",
+     "kit_mutex_lock(s, mutex, deadline_ns)"),
+    ("loop", "loop.c", "loop->runnable--;", ""),
+    ("loop", "loop.c", "push_back(&loop->ready", "push_front(&loop->ready"),
+    ("loop", "loop.c", "push_back(&loop->ready", "push_back(&loop->batch"),
+    ("loop", "loop.c", "    loop_drop(loop, &loop->finished);\n", ""),
+    ("loop", "loop.c", "loop->current = NULL;", ""),
+]
+
+
+@pytest.mark.parametrize("variant", [pytest.param(each, marks=pytest.mark.fast)
+                                     if each == "optimised" else each for each in VARIANTS])
+@pytest.mark.parametrize("name", RECORDS)
+def test_conforms(name: str, variant: str) -> None:
+    """One source must behave alike under sanitizers, which follow each switch, and as a release."""
+    record = RECORDS[name]
+    program = build([*SUITE, SYNC, *record.source_files()], variant=variant,
+                    defines={"COMPONENT": record.symbol()})
+    conforms(program, *record.encoded())
+
+
+@pytest.mark.parametrize("number", range(len(MUTATIONS)),
+                         ids=[f"{file}-{number}" for number, (_, file, *_) in enumerate(MUTATIONS)])
+def test_a_broken_scheduler_is_noticed(number: int, tmp_path: Path) -> None:
+    """A suite that passes everything is worth nothing: each of these mistakes must be found."""
+    name, file, right, wrong = MUTATIONS[number]
+    record = RECORDS[name]
+    text = (ROOT / "unikit/sched" / file).read_text()
+    assert text.count(right) >= 1, "the mutation no longer fits the source"
+    broken = tmp_path / file
+    broken.write_text(text.replace(right, wrong, 1))
+    defines = {"COMPONENT": record.symbol()}
+    suite = build(SUITE, variant="optimised", whole=False, defines=defines)
+    others = [path for path in (SYNC, *record.source_files()) if path.name != file]
+    program = build([suite, *others, broken], variant="optimised", flags=["-Wno-error"])
+    try:
+        done = run(program, *record.encoded(), timeout=5)
+    except subprocess.TimeoutExpired:
+        return
+    assert done.returncode not in (0, 2), f"passed without noticing: {right} -> {wrong}"
