@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import gc
+import importlib
 import mmap
 import subprocess
 import sys
@@ -295,3 +297,12 @@ def test_impossible_region_is_refused(size: int | str, pages: str) -> None:
     """One error class for every wrong argument."""
     with pytest.raises(InvalidArgument, match="mapping"):
         region(size, pages)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("module", ["unikit.alloc.api", "unikit.alloc.heap", "unikit.alloc.memory",
+                                    "unikit.testing.alloc"])
+def test_the_examples_in_docstrings_run(module: str) -> None:
+    """What the reference shows is what happens."""
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0

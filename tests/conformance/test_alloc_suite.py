@@ -9,6 +9,7 @@ import pytest
 from harness import HERE, ROOT, VARIANTS, build, conforms, panic_of, run
 
 OPTIONS = {"bump": [], "firstfit": [256], "tlsf": [0]}
+EXAMPLE = "tests/plugin/stack2/unikit_stack2/stack2.c"
 SUITE = [HERE / "main_alloc.c", "unikit/testing/suite_alloc.c",
          "unikit/testing/suite_alloc_features.c"]
 
@@ -51,6 +52,14 @@ def test_conforms(name: str, variant: str) -> None:
     program = build([*SUITE, f"unikit/alloc/{name}.c"], variant=variant,
                     defines={"COMPONENT": f"kit_alloc_{name}"})
     conforms(program, *OPTIONS[name])
+
+
+@pytest.mark.parametrize("large", [0, 4096, 1 << 40])
+def test_the_example_of_the_documentation_conforms(large: int) -> None:
+    """What the how-to shows is what people start from."""
+    program = build([*SUITE, EXAMPLE], defines={"COMPONENT": "kit_alloc_stack2"},
+                    flags=["-Wconversion", "-Wshadow"])
+    conforms(program, large)
 
 
 @pytest.mark.parametrize("number", range(len(MUTATIONS)),
