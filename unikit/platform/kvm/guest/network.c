@@ -60,7 +60,9 @@ static bool has_room(struct kvm_guest *guest)
 
 static int check(const struct kvm_guest *guest, size_t length)
 {
-    size_t most = guest->net_tx.buffer_size - HEADER;
+    size_t most = guest->net_tx.buffer_size - HEADER, frame = (size_t)guest->network.mtu + 14;
+    if (guest->network.offloads == 0 && frame < most)
+        most = frame;
     return length < 14 || length > most ? KIT_EMSGSIZE : 0;
 }
 
