@@ -36,8 +36,8 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> BootImage:
     note.write_text(NOTE.format(size=len(plan), text=plan.replace('"', '\\"')))
     units = [toolchain.Unit(path, lto=path.suffix == ".c")
              for path in (*Linux.entry_sources(), PROBE, ROOT / "rt/format.c", note)]
-    units += [toolchain.Unit(ROOT / "rt" / name, lto=False)
-              for name in ("string.c", "stack_protector.c")]
+    units += [toolchain.Unit(ROOT / name, lto=False)
+              for name in ("rt/string.c", "image/runtime/stack_protector.c")]
     target = folder / "probe.elf"
     toolchain.link(toolchain.compile_all(units), ROOT / "platform/x86/image.ld", target)
     return elf.load(target)
