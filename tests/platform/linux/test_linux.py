@@ -430,3 +430,13 @@ def test_arguments_after_the_dashes_are_joined(probe: BootImage) -> None:
     assert done.stdout == "argument one two three -- x\n"
     assert subprocess.run([probe.path, "--"], capture_output=True, text=True,
                           check=True).stdout == "argument -\n"
+
+
+def test_stopping_what_ends_at_that_moment(boot: Boot) -> None:
+    """Whoever is first, stop() and wait() return: the process is reaped in one place only."""
+    for number in range(40):
+        machine = boot("exit 9")
+        if number % 2:
+            time.sleep(number * 0.0001)
+        machine.stop()
+        assert machine.wait(10) in (9, STOPPED)

@@ -112,10 +112,11 @@ class LinuxMachine(Machine):
         started.set()
         self._read({process.stdout.fileno(): self.console.feed,
                     process.stderr.fileno(): self._report.feed})
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         self._cpu_ns = _cpu_ns(process.pid)
-        self._status = process.wait()
-        with self._lock:
+        with self._lock:  # from here on the process id may be somebody else's
+            self._status = process.wait()
             self._input = -1
         process.stdin.close()
         process.stdout.close()
@@ -182,10 +183,11 @@ class LinuxMachine(Machine):
 
     def stop(self) -> None:
         """End the process now."""
-        if self.running:
-            self._stopped = True
-            self._process.kill()
-            self._ended.wait()
+        with self._lock:
+            if self._input >= 0:
+                self._stopped = True
+                os.kill(self.pid, signal.SIGKILL)  # not Popen.kill: that would reap it
+        self._ended.wait()
 
     def stats(self) -> dict[str, int | float | str]:
         """Return memory, time and, over a bridge, frames."""
