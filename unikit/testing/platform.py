@@ -262,7 +262,8 @@ class _Suite:
         machine.stop()
         for stats in (running, machine.stats()):
             self.expect(stats and all(isinstance(name, str) for name in stats), "no statistics")
-            wrong = [name for name, value in stats.items() if not isinstance(value, int | float | str)]
+            wrong = [name for name, value in stats.items()
+                     if not isinstance(value, int | float | str)]
             self.expect(not wrong, f"statistics that are neither number nor text: {wrong}")
 
     def check_names(self) -> None:
