@@ -253,9 +253,9 @@ static struct block *tlsf_used(const void *payload)
 static void tlsf_free(struct kit_alloc *a, void *payload, size_t size, size_t align)
 {
     (void)size, (void)align;
-    struct tlsf *t = tlsf_of(a);
     if (!payload)
         return;
+    struct tlsf *t = tlsf_of(a);
     struct block *block = tlsf_used(payload);
     t->used -= tlsf_size(block) - TAG;
     t->frees++;
@@ -280,11 +280,9 @@ static void tlsf_trim(struct tlsf *t, struct block *block, size_t need)
 static void *tlsf_resize(struct tlsf *t, struct block *block, size_t old_size, size_t need,
                          size_t align)
 {
-    size_t size = tlsf_size(block);
-    struct block *after = tlsf_at(block, size);
+    size_t size = tlsf_size(block), before = block->tag & PREVIOUS_FREE ? block->before : 0;
+    struct block *target = block, *after = tlsf_at(block, size);
     size_t room = size + (after->tag & FREE ? tlsf_size(after) : 0);
-    size_t before = block->tag & PREVIOUS_FREE ? block->before : 0;
-    struct block *target = block;
     if (need > room) {
         target = tlsf_at(block, 0 - before);
         if (need > room + before || (align > UNIT && (uintptr_t)tlsf_payload(target) & (align - 1)))
@@ -362,11 +360,9 @@ static const struct region *tlsf_region_after(const struct tlsf *t, const struct
     return found;
 }
 
-struct census {
-    size_t free, used, used_bytes;
-};
-
-static bool tlsf_check_region(const struct region *region, struct census *census)
+/* Whether a region is sound; adds up its blocks. */
+static bool tlsf_check_region(const struct region *region, size_t *free, size_t *used,
+                              size_t *bytes)
 {
     const struct block *block = region->first;
     const struct block *end = tlsf_at(block, region->size);
@@ -380,9 +376,8 @@ static bool tlsf_check_region(const struct region *region, struct census *census
             return size == 0 && !is_free;
         if (size < BLOCK_MIN || size > (uintptr_t)end - (uintptr_t)block || (is_free && before))
             return false;
-        census->free += is_free;
-        census->used += !is_free;
-        census->used_bytes += is_free ? 0 : size - TAG;
+        *(is_free ? free : used) += 1;
+        *bytes += is_free ? 0 : size - TAG;
         before = is_free ? size : 0;
         block = tlsf_at(block, size);
     }
@@ -411,13 +406,12 @@ static bool tlsf_check_lists(const struct tlsf *t, size_t expected)
 static int tlsf_check(const struct kit_alloc *a)
 {
     const struct tlsf *t = tlsf_of(a);
-    struct census census = {0};
+    size_t free = 0, used = 0, bytes = 0;
     for (const struct region *region = t->regions; region; region = region->next)
-        if (!tlsf_check_region(region, &census))
+        if (!tlsf_check_region(region, &free, &used, &bytes))
             return KIT_ECORRUPT;
-    bool sound = tlsf_check_lists(t, census.free) && census.used_bytes == t->used &&
-                 census.used == t->allocations - t->frees && t->used <= t->peak &&
-                 t->peak <= t->capacity;
+    bool sound = tlsf_check_lists(t, free) && bytes == t->used && t->used <= t->peak &&
+                 used == t->allocations - t->frees && t->peak <= t->capacity;
     return sound ? 0 : KIT_ECORRUPT;
 }
 
