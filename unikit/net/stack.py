@@ -185,7 +185,9 @@ class NetStack:
         if any([stack.poll() for stack in around]):
             return True
         ends = [stack._lib.kit_net_deadline_ns(stack._live()) for stack in around]
-        until = min([*ends, _NEVER if deadline_ns is None else deadline_ns])
+        own = getattr(self._netif, "deadline_ns", None)  # an interface with timers of its own
+        ends += [end for end in (own, deadline_ns) if end is not None]
+        until = min([*ends, _NEVER])
         now = self._env.now_ns()
         if not self._watched and len(around) == 1 and hasattr(self._env, "watch"):
             until = min(until, now + _UNWATCHED_NS)

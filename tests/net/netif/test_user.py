@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from unikit import registry
 from unikit.errors import AlreadyExists, CompositionError, InvalidArgument
 from unikit.net.netif.host import Bridge, socket_pair
 from unikit.net.netif.user import Forward, User, UserInterface, parse_forwards
@@ -269,6 +270,30 @@ def test_silent_udp_peers_are_forgotten(run):
         while user.stats()["sessions"] and time.monotonic() < end:
             time.sleep(0.02)
         assert user.stats()["sessions"] == 0
+
+
+def test_stack_in_this_process_stands_on_it():
+    """The same interface without any image: an echo server in Python, reached by a socket."""
+    with User("0:7").open() as user, registry.find("net.mini")().open(user) as stack:
+        assert stack.address == "10.0.2.15"
+        blob = os.urandom(200_000)
+        got: list[bytes] = []
+
+        def visit() -> None:
+            with client(user, ECHO) as sock:
+                thread = threading.Thread(target=sock.sendall, args=(blob,))
+                thread.start()
+                while len(b"".join(got)) < len(blob):
+                    got.append(sock.recv(1 << 16))
+                thread.join()
+
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        with stack.listen(7) as listener, listener.accept(timeout=10) as connection:
+            while data := connection.recv(timeout=10):
+                connection.sendall(data)
+        visitor.join()
+        assert b"".join(got) == blob
 
 
 def test_idle_interface_sleeps(run):

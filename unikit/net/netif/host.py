@@ -19,6 +19,7 @@ from unikit.ffi import load
 
 _EXTENSION = "unikit.net.netif._host"
 _ECLOSED = -4
+_NEVER = 2**64 - 1
 
 
 def random_mac() -> bytes:
@@ -71,6 +72,16 @@ class HostInterface:
     def fileno(self) -> int:
         """Return a descriptor that is readable when :meth:`receive` may have something."""
         return int(self._open().fd)
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When :meth:`receive` is due even if the descriptor stays silent, by the monotonic clock.
+
+        ``None``: never.
+        """
+        host = self._open()
+        deadline = int(host.deadline_ns(host)) if host.deadline_ns else _NEVER
+        return None if deadline == _NEVER else deadline
 
     def send(self, frame: Any) -> None:
         """Send one Ethernet frame from the image's end to the world.

@@ -11,9 +11,9 @@
  * Everything runs in the thread that sends and receives frames: a frame from the image goes through
  * the outer stack and to the sockets before send returns; receive looks at the sockets first.
  *
- * Invariants (check() verifies them): relay_count is the length of `relays`; every session is in
- * the hash and in `by_age` once; the ports are paused at the start, the listeners while no
- * relay is free. */
+ * Invariants (check() verifies them): relay_count is the length of `relays` and `dying`; every
+ * session is in the hash and in `by_age` once; the ports are paused at the start, the listeners
+ * while no relay is free. */
 #ifndef KIT_NET_NETIF_USER_HOST_H
 #define KIT_NET_NETIF_USER_HOST_H
 
@@ -24,6 +24,7 @@
 
 enum {
     USER_QUEUE = 256,     /* frames for the image; a power of two */
+    USER_RESERVE = 64,    /* of them, free before a reset is sent */
     USER_SCRATCH = 65536, /* bytes moved at once; no datagram is longer */
     USER_EVENTS = 64,     /* sockets looked at before the image gets its frames */
     USER_ACCEPTS = 64,    /* connections or datagrams taken from a port at once */
@@ -102,6 +103,7 @@ struct user {
     struct user_port *ports;
     size_t port_count;
     struct kit_list relays;
+    struct kit_list dying; /* relays without a host's side, to be reset when the wire has room */
     struct kit_list sessions;
     struct user_session *buckets[USER_BUCKETS];
     uint8_t *scratch;
@@ -132,9 +134,14 @@ KIT_INLINE bool user_wire_empty(const struct user_wire *wire)
     return wire->head == wire->tail;
 }
 
+KIT_INLINE uint32_t user_wire_free(const struct user_wire *wire)
+{
+    return USER_QUEUE - (wire->tail - wire->head);
+}
+
 KIT_INLINE bool user_wire_full(const struct user_wire *wire)
 {
-    return wire->tail - wire->head == USER_QUEUE;
+    return user_wire_free(wire) == 0;
 }
 
 /* host_user.c */
@@ -153,6 +160,8 @@ void user_arp_request(struct user *user, uint64_t now_ns, uint8_t *frame);
 
 /* host_tcp.c */
 void user_tcp_ready(struct user *user, struct user_source *source, uint32_t events);
+/* Resets dying relays as far as there is room on the wire. */
+void user_tcp_reap(struct user *user);
 void user_tcp_close(struct user *user);
 
 /* host_udp.c */

@@ -22,16 +22,22 @@ enum { PENDING = 2048 };
 
 static const uint64_t RETRY_NS = 100 * KIT_NS_PER_MS; /* accepting, when descriptors ran out */
 
-/* The connection is over on both sides; the stack's handle was given up already. */
+/* Ends the watch before closing: closing would not end it while a child of this process, between
+ * fork and exec, has the same socket. */
+static void relay_hang_up(struct user_relay *relay)
+{
+    epoll_ctl(relay->user->netif.fd, EPOLL_CTL_DEL, relay->source.fd, NULL);
+    close(relay->source.fd);
+    relay->source.fd = -1;
+    free(relay->pending);
+    relay->pending = NULL;
+}
+
+/* The stack's handle was given up already. */
 static void relay_free(struct user_relay *relay)
 {
     struct user *user = relay->user;
-    /* Closing would not end the watch while a child of this process, between fork and exec, has the
-     * same socket. */
-    epoll_ctl(user->netif.fd, EPOLL_CTL_DEL, relay->source.fd, NULL);
-    close(relay->source.fd);
     kit_list_remove(&relay->link);
-    free(relay->pending);
     free(relay);
     user->relay_count--;
     if (user->paused)
@@ -44,13 +50,31 @@ static void reset_on_close(int fd)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort_it, sizeof abort_it);
 }
 
+/* Resets both sides. A reset is sent once, and an image that never hears of it might keep its
+ * connection for ever; so while the way to the image is crowded the relay waits as `dying`. */
 static void relay_reset(struct user_relay *relay)
 {
+    struct user *user = relay->user;
     if (!relay->connected)
-        relay->user->stats.refused++;
-    kit_net_tcp_abort(relay->tcp);
+        user->stats.refused++;
     reset_on_close(relay->source.fd);
-    relay_free(relay);
+    relay_hang_up(relay);
+    if (user_wire_free(&user->wire) < USER_RESERVE) {
+        kit_list_remove(&relay->link);
+        kit_list_push_back(&user->dying, &relay->link);
+    } else {
+        kit_net_tcp_abort(relay->tcp);
+        relay_free(relay);
+    }
+}
+
+void user_tcp_reap(struct user *user)
+{
+    while (!kit_list_empty(&user->dying) && user_wire_free(&user->wire) >= USER_RESERVE) {
+        struct user_relay *relay = KIT_CONTAINER_OF(user->dying.next, struct user_relay, link);
+        kit_net_tcp_abort(relay->tcp);
+        relay_free(relay);
+    }
 }
 
 /* Gives `pending` to the stack; 1: all of it, 0: the stack is full, or an error. */
@@ -172,6 +196,7 @@ static void relay_run(struct user_relay *relay)
         relay_reset(relay);
     } else if (relay->host_ended && relay->image_ended) {
         kit_net_tcp_close(relay->tcp);
+        relay_hang_up(relay);
         relay_free(relay);
     }
 }
@@ -180,7 +205,13 @@ static void relay_run(struct user_relay *relay)
 static void relay_event(void *argument, struct kit_tcp *tcp, uint32_t events)
 {
     struct user_relay *relay = argument;
-    (void)tcp;
+    if (relay->source.fd < 0) { /* dying */
+        if (events & KIT_NET_ERROR) {
+            kit_net_tcp_abort(tcp);
+            relay_free(relay);
+        }
+        return;
+    }
     if (events & KIT_NET_CONNECTED)
         relay->connected = true;
     if (events & KIT_NET_ERROR) {
@@ -255,6 +286,15 @@ void user_tcp_ready(struct user *user, struct user_source *source, uint32_t even
 
 void user_tcp_close(struct user *user)
 {
-    while (!kit_list_empty(&user->relays))
-        relay_reset(KIT_CONTAINER_OF(user->relays.next, struct user_relay, link));
+    struct kit_list *const lists[] = {&user->relays, &user->dying};
+    for (size_t i = 0; i < KIT_ARRAY_SIZE(lists); i++)
+        while (!kit_list_empty(lists[i])) {
+            struct user_relay *relay = KIT_CONTAINER_OF(lists[i]->next, struct user_relay, link);
+            if (relay->source.fd >= 0) {
+                reset_on_close(relay->source.fd);
+                relay_hang_up(relay);
+            }
+            kit_net_tcp_abort(relay->tcp);
+            relay_free(relay);
+        }
 }

@@ -118,7 +118,9 @@ static void run_sockets(struct user *user)
         source->ready(user, source, events[i].events);
     }
     user_udp_expire(user, now);
-    if (count > 0 || user->busy || kit_net_deadline_ns(user->net) <= now)
+    user_tcp_reap(user);
+    if (count > 0 || user->busy || !kit_list_empty(&user->dying) ||
+        kit_net_deadline_ns(user->net) <= now)
         run_stack(user);
 }
 
@@ -157,7 +159,7 @@ static bool fill(struct user *user)
 {
     if (user->broken)
         return false;
-    if (user->wire.tail - user->wire.head >= USER_QUEUE / 2)
+    if (user_wire_free(&user->wire) <= USER_QUEUE / 2)
         return true;
     user->broken = true;
     KIT_GUARDED(run_sockets(user), return false);
@@ -275,6 +277,7 @@ int kit_host_user_open(const struct kit_user_config *config, const struct kit_us
     };
     memcpy(user->netif.network.mac, config->mac, sizeof config->mac);
     kit_list_init(&user->relays);
+    kit_list_init(&user->dying);
     kit_list_init(&user->sessions);
     user->scratch = malloc(USER_SCRATCH);
     int rc = user->netif.fd < 0 ? KIT_EIO : user->scratch ? open_stack(user) : KIT_ENOMEM;
@@ -304,6 +307,8 @@ int kit_host_user_check(const struct kit_host_netif *netif)
     const struct user *user = of(&netif->network);
     uint32_t relays = 0;
     for (const struct kit_list *link = user->relays.next; link != &user->relays; link = link->next)
+        relays++;
+    for (const struct kit_list *link = user->dying.next; link != &user->dying; link = link->next)
         relays++;
     if (relays != user->relay_count || relays > user->config.connections ||
         user->wire.tail - user->wire.head > USER_QUEUE || user_udp_check(user))
