@@ -65,8 +65,8 @@ void kvm_console_open(struct kvm_guest *guest);
 void kvm_network_open(struct kvm_guest *guest);
 /* Tells the monitor of frames that it does not see by itself, if they have waited long enough. */
 void kvm_network_tick(struct kvm_guest *guest);
-/* Whether frames wait that the monitor does not see by itself. */
-bool kvm_network_unsent(const struct kvm_guest *guest);
+/* ... at once. */
+void kvm_network_flush(struct kvm_guest *guest);
 
 uint64_t kvm_now_ns(runtime_environment_t *env);
 uint64_t kvm_wall_ns(runtime_environment_t *env);

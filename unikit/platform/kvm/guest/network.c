@@ -18,11 +18,6 @@ static struct kvm_guest *guest_of(network_interface_t *network)
     return KIT_CONTAINER_OF(network, struct kvm_guest, network);
 }
 
-bool kvm_network_unsent(const struct kvm_guest *guest)
-{
-    return guest->unsent_tsc != 0;
-}
-
 static void kick(struct kvm_guest *guest)
 {
     guest->last_call_tsc = kit_cpu_tsc();
@@ -33,6 +28,12 @@ static void kick(struct kvm_guest *guest)
 void kvm_network_tick(struct kvm_guest *guest)
 {
     if (guest->unsent_tsc != 0 && kit_cpu_tsc() - guest->unsent_tsc > guest->patience_tsc)
+        kick(guest);
+}
+
+void kvm_network_flush(struct kvm_guest *guest)
+{
+    if (guest->unsent_tsc != 0)
         kick(guest);
 }
 

@@ -8,10 +8,11 @@
  * Busy (`engaged`): after several idles in a row that ended almost at once, or when the guest
  * computes without idling, a device thread takes over; the guest then looks at its queues for a
  * bounded time before it idles, and nobody leaves the guest at all. The device thread sleeps in
- * poll() too: it looks by itself only for a moment after it has moved something, and yields
- * between looks. So at most one thread per guest spins, and engaged guests are fewer than the
- * host's processors. The guest's next idle ends it. Both threads run with a short time slice, so
- * that whoever else wants the processor gets it soon.
+ * poll() too: it looks by itself only for a moment after it has delivered something, for the
+ * answer. So one thread per guest spins, and engaged guests are fewer than the host's processors.
+ * (Yielding between looks does harm: since Linux 6.18 a yield forfeits the rest of the slice, and
+ * the thread is late when it is woken next.) The guest's next idle ends it. Both threads run with a
+ * short time slice, so that whoever else wants the processor gets it soon, and they soon again.
  *
  * A queue is touched under net_lock only. */
 #include <errno.h>
@@ -23,13 +24,17 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unikit/platform/kvm/vmm/internal.h>
+#include <unikit/rt/x86_64/cpu.h>
 #include <unistd.h>
 
 enum {
-    GUEST_POLL_NS = 200000, /* how long the guest looks before it idles */
-    THREAD_LOOK_NS = 30000, /* how long the device thread looks after it moved something */
-    HOT_GAP_NS = 60000,     /* an idle shorter than this was not worth it */
-    HOT_TURNS = 6,
+    GUEST_POLL_NS = 100000,  /* how long the guest looks before it idles */
+    THREAD_LOOK_NS = 30000,  /* how long the device thread looks for the answer */
+    AFTER_SENDING_NS = 5000, /* ... and for more of it, once some was sent */
+    HOT_GAP_NS = 60000,      /* an idle shorter than this was not worth it */
+    HOT_TURNS = 8,           /* so many in a row engage */
+    HOT_TURNS_MOST = 64,
+    WORTH_FRAMES = 32,   /* an engagement should carry so many */
     RETRY_NS = 200000,   /* the interface was full: try again */
     SILENT_NS = 1000000, /* an interface that cannot say when it has something */
     SLICE_NS = 100000,
@@ -75,6 +80,7 @@ static bool engage(struct kit_kvm *vm)
         return false;
     }
     vm->engagements++;
+    vm->engaged_at = vm->net.sent + vm->net.received;
     move_aside(vm);
     vmm_queue_set_notify(&vm->net.tx, false);
     __atomic_store_n(&vm->shared->poll_ns, GUEST_POLL_NS, __ATOMIC_RELAXED);
@@ -83,11 +89,17 @@ static bool engage(struct kit_kvm *vm)
     return true;
 }
 
-/* The lock is held, so the device thread is not in the middle of anything. */
+/* The lock is held, so the device thread is not in the middle of anything. An engagement that
+ * carried little was a mistake: the next one has to be earned by more idles. */
 static void disengage(struct kit_kvm *vm)
 {
     if (!vm->engaged)
         return;
+    if (vm->net.sent + vm->net.received - vm->engaged_at >= WORTH_FRAMES)
+        vm->hot_turns = HOT_TURNS;
+    else if (vm->hot_turns < HOT_TURNS_MOST)
+        vm->hot_turns *= 2;
+    vm->hot = 0;
     __atomic_store_n(&vm->engaged, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&vm->shared->served, 0, __ATOMIC_RELEASE);
     vmm_queue_set_notify(&vm->net.tx, true);
@@ -189,9 +201,7 @@ static void judge(struct kit_kvm *vm, int found, uint64_t slept_ns)
         return;
     if (!(found & KIT_WAKE_NETWORK) || slept_ns > HOT_GAP_NS)
         vm->hot = 0;
-    else if (vm->hot < HOT_TURNS)
-        vm->hot++;
-    if (vm->hot >= HOT_TURNS && (found & KIT_WAKE_NETWORK))
+    else if (++vm->hot >= vm->hot_turns)
         engage(vm);
 }
 
@@ -275,12 +285,13 @@ static void *device_main(void *argument)
 {
     struct kit_kvm *vm = argument;
     struct vmm_fault fault = {""};
-    uint64_t last = 0;
+    uint64_t last = 0, patience = THREAD_LOOK_NS, sent = 0;
     vmm_short_slice();
     while (!__atomic_load_n(&vm->device_quit, __ATOMIC_ACQUIRE)) {
         if (!__atomic_load_n(&vm->engaged, __ATOMIC_ACQUIRE)) {
             vmm_futex_wait(&vm->engaged, 0);
             last = vmm_now_ns(); /* the guest is about to send */
+            patience = THREAD_LOOK_NS;
         }
         int rc = turn(vm, &fault);
         if (rc == NOT_MY_TURN)
@@ -291,10 +302,13 @@ static void *device_main(void *argument)
             break;
         }
         uint64_t now = vmm_now_ns();
-        if (rc > 0)
+        const uint64_t sent_now = vm->net.sent;
+        if (rc > 0) {
             last = now;
-        else if (now - last < THREAD_LOOK_NS)
-            sched_yield();
+            patience = sent_now != sent ? AFTER_SENDING_NS : THREAD_LOOK_NS;
+            sent = sent_now;
+        } else if (now - last < patience)
+            kit_cpu_pause();
         else if (!doze(vm)) {
             int fd = vmm_net_has_room(&vm->net) ? vm->net.netif->fd : -1;
             uint64_t deadline = interface_deadline(vm);
@@ -313,6 +327,7 @@ int vmm_device_start(struct kit_kvm *vm)
 {
     if (vm->net.netif == NULL)
         return 0;
+    vm->hot_turns = HOT_TURNS;
     vm->device_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (vm->device_fd < 0)
         return -errno;

@@ -178,10 +178,12 @@ struct kit_kvm {
     uint32_t engaged; /* futex: 1: the device thread moves frames */
     uint32_t device_quit;
     struct vmm_fault device_fault;
-    cpu_set_t allowed; /* processors that the starter of the machine may use */
-    int kept_off;      /* 1 + the processor that the device thread may not use; 0: none */
-    uint32_t hot;      /* idles in a row that ended at once with frames */
-    uint32_t kicks;    /* since the last idle */
+    cpu_set_t allowed;   /* processors that the starter of the machine may use */
+    int kept_off;        /* 1 + the processor that the device thread may not use; 0: none */
+    uint32_t hot;        /* idles in a row that ended at once with frames */
+    uint32_t hot_turns;  /* how many it takes */
+    uint64_t engaged_at; /* frames moved before */
+    uint32_t kicks;      /* since the last idle */
     uint64_t engagements, served_turns;
     /* counters */
     uint64_t exits_idle, exits_kick, exits_pages, exits_interrupted;
