@@ -152,6 +152,72 @@ typedef struct {
 } unikernel_state_t;
 /* cdef: end */
 
+/* Calls of the environment go through these, as calls of any interface go through dispatchers: with
+ * -DKIT_ENV_DIRECT the composer names the functions of the image's platforms (kit_image_NAME, in
+ * composition.c), so that a call is direct and calls that nobody makes are not linked in. */
+#ifdef KIT_ENV_DIRECT
+#define KIT_ENV_CALL(env, name) kit_image_##name
+#define KIT_ENV_HAS(env, name) ((void)(env), true)
+void kit_image_panic_handler(runtime_environment_t *env, const char *message);
+uint64_t kit_image_now_ns(runtime_environment_t *env);
+uint64_t kit_image_wall_ns(runtime_environment_t *env);
+int kit_image_entropy(runtime_environment_t *env, void *buffer, size_t size);
+uint32_t kit_image_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake);
+int kit_image_page_release(runtime_environment_t *env, void *base, size_t size);
+int kit_image_page_protect(runtime_environment_t *env, void *base, size_t size, uint32_t access);
+const char *kit_image_boot_option(runtime_environment_t *env, const char *name);
+void kit_image_exit(runtime_environment_t *env, int32_t code);
+#else
+#define KIT_ENV_CALL(env, name) ((env)->name)
+#define KIT_ENV_HAS(env, name) ((env)->name != NULL)
+#endif
+
+KIT_INLINE void kit_env_panic_handler(runtime_environment_t *env, const char *message)
+{
+    KIT_ENV_CALL(env, panic_handler)(env, message);
+}
+
+KIT_INLINE uint64_t kit_env_now_ns(runtime_environment_t *env)
+{
+    return KIT_ENV_CALL(env, now_ns)(env);
+}
+
+KIT_INLINE uint64_t kit_env_wall_ns(runtime_environment_t *env)
+{
+    return KIT_ENV_CALL(env, wall_ns)(env);
+}
+
+KIT_INLINE int kit_env_entropy(runtime_environment_t *env, void *buffer, size_t size)
+{
+    return KIT_ENV_CALL(env, entropy)(env, buffer, size);
+}
+
+KIT_INLINE uint32_t kit_env_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake)
+{
+    return KIT_ENV_CALL(env, wait)(env, deadline_ns, wake);
+}
+
+KIT_INLINE int kit_env_page_release(runtime_environment_t *env, void *base, size_t size)
+{
+    return KIT_ENV_CALL(env, page_release)(env, base, size);
+}
+
+KIT_INLINE int kit_env_page_protect(runtime_environment_t *env, void *base, size_t size,
+                                    uint32_t access)
+{
+    return KIT_ENV_CALL(env, page_protect)(env, base, size, access);
+}
+
+KIT_INLINE const char *kit_env_boot_option(runtime_environment_t *env, const char *name)
+{
+    return KIT_ENV_CALL(env, boot_option)(env, name);
+}
+
+KIT_INLINE void kit_env_exit(runtime_environment_t *env, int32_t code)
+{
+    KIT_ENV_CALL(env, exit)(env, code);
+}
+
 /* The life cycle of the basic framework, implemented by image/runtime/main.c. */
 int init_unikernel(runtime_environment_t *env);
 int unikernel_main(runtime_environment_t *env);

@@ -35,7 +35,7 @@ static bool events_run_timers(struct events *events)
     bool any = false;
     if (events->timers.count == 0)
         return false;
-    uint64_t now_ns = events->env->now_ns(events->env);
+    uint64_t now_ns = kit_env_now_ns(events->env);
     while ((timer = timer_queue_due(&events->timers, now_ns, order)) != NULL) {
         any = true;
         events->stats.timers++;

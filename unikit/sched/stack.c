@@ -41,7 +41,7 @@ int stack_pool_open(struct stack_pool *pool, runtime_environment_t *env, struct 
                                 .alloc = alloc,
                                 .size = size - sizeof(struct kit_stack_tag) - STACK_CANARY_BYTES,
                                 .limit = limit,
-                                .guard = guard && env->page_protect != NULL,
+                                .guard = guard && KIT_ENV_HAS(env, page_protect),
                                 .measure = measure};
     return 0;
 }
@@ -73,7 +73,7 @@ static struct kit_stack_tag *stack_make(struct stack_pool *pool, size_t block)
         return NULL;
     struct kit_stack_tag *stack = (struct kit_stack_tag *)(void *)(base + block) - 1;
     *stack = (struct kit_stack_tag){.magic = KIT_STACK_MAGIC, .size = block};
-    if (pool->guard && pool->env->page_protect(pool->env, base, KIT_STACK_PAGE, KIT_PAGE_NONE) == 0)
+    if (pool->guard && kit_env_page_protect(pool->env, base, KIT_STACK_PAGE, KIT_PAGE_NONE) == 0)
         stack->guard = (uintptr_t)base;
     uint8_t *end = (uint8_t *)stack_end(stack);
     if (pool->measure)
@@ -107,8 +107,8 @@ static void stack_destroy(struct stack_pool *pool, struct kit_stack_tag *stack)
 {
     size_t size = stack->size;
     uint8_t *base = (uint8_t *)(stack + 1) - size;
-    if (stack->guard != 0 && pool->env->page_protect(pool->env, base, KIT_STACK_PAGE,
-                                                     KIT_PAGE_READ | KIT_PAGE_WRITE) != 0)
+    if (stack->guard != 0 &&
+        kit_env_page_protect(pool->env, base, KIT_STACK_PAGE, KIT_PAGE_READ | KIT_PAGE_WRITE) != 0)
         kit_panic("sched: the platform does not give a guard page back");
     stack->magic = 0;
     kit_alloc_free(pool->alloc, base, size, stack_align(pool));

@@ -53,12 +53,12 @@ struct kit_sched *kit_task_scheduler(void)
 
 uint64_t kit_clock_now(void)
 {
-    return kit_runtime.state.runtime->now_ns(kit_runtime.state.runtime);
+    return kit_env_now_ns(kit_runtime.state.runtime);
 }
 
 uint64_t kit_clock_wall(void)
 {
-    return kit_runtime.state.runtime->wall_ns(kit_runtime.state.runtime);
+    return kit_env_wall_ns(kit_runtime.state.runtime);
 }
 
 uint64_t kit_uptime(void)
@@ -68,7 +68,7 @@ uint64_t kit_uptime(void)
 
 int kit_random(void *buffer, size_t size)
 {
-    return kit_runtime.state.runtime->entropy(kit_runtime.state.runtime, buffer, size);
+    return kit_env_entropy(kit_runtime.state.runtime, buffer, size);
 }
 
 /* Says what was lost as soon as the console takes text again; false: it still does not. By hand,
@@ -127,7 +127,7 @@ size_t kit_console_read(char *buffer, size_t max_length)
 
 const char *kit_boot_option(const char *name)
 {
-    return kit_runtime.state.runtime->boot_option(kit_runtime.state.runtime, name);
+    return kit_env_boot_option(kit_runtime.state.runtime, name);
 }
 
 uint64_t kit_app_option(const char *name)
@@ -174,6 +174,6 @@ void kit_exit(int32_t code)
     runtime_environment_t *env = kit_runtime.state.runtime;
     if (kit_composition.console_count != 0)
         kit_console_write(kit_runtime.console, NULL, 0);
-    env->exit(env, code);
+    kit_env_exit(env, code);
     __builtin_trap();
 }

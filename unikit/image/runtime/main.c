@@ -19,7 +19,7 @@ void kit_panic(const char *message)
 {
     runtime_environment_t *env = kit_runtime.state.runtime;
     if (env != NULL)
-        env->panic_handler(env, message);
+        kit_env_panic_handler(env, message);
     __builtin_trap();
 }
 
@@ -162,7 +162,7 @@ static void enter_low_power_state(runtime_environment_t *env)
     if (deadline_ns == KIT_NEVER && wake == 0)
         finish();
     if (deadline_ns != 0)
-        env->wait(env, deadline_ns, wake);
+        kit_env_wait(env, deadline_ns, wake);
 }
 
 int unikernel_main(runtime_environment_t *env)

@@ -198,7 +198,7 @@ int kit_runtime_read_options(runtime_environment_t *env)
     int result = 0;
     for (uint32_t i = 0; i < kit_composition.boot_option_count; i++) {
         const struct kit_boot_option *option = &kit_composition.boot_options[i];
-        const char *given = env->boot_option(env, option->name);
+        const char *given = kit_env_boot_option(env, option->name);
         uint64_t value = 0;
         if (given == NULL)
             continue;

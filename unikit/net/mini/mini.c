@@ -45,7 +45,7 @@ void mini_free(struct mini *m, void *block, size_t size)
 static bool mini_poll(struct kit_net *net)
 {
     struct mini *m = mini_of(net);
-    m->now_ns = m->env->now_ns(m->env);
+    m->now_ns = kit_env_now_ns(m->env);
     bool blocked = mini_link_blocked(m);
     bool any = blocked && mini_link_flush(m);
     any |= mini_link_receive(m) != 0;
@@ -69,7 +69,7 @@ static uint64_t mini_deadline_ns(struct kit_net *net)
 {
     struct mini *m = mini_of(net);
     if (mini_link_blocked(m)) /* the interface says nothing when it has room again */
-        return m->env->now_ns(m->env) + MINI_BLOCKED_NS;
+        return kit_env_now_ns(m->env) + MINI_BLOCKED_NS;
     if (!kit_list_empty(&m->output) || !kit_list_empty(&m->events) ||
         !kit_list_empty(&m->udp_events))
         return 0;
@@ -112,7 +112,7 @@ static int mini_set_address(struct mini *m, uint32_t address, unsigned prefix, u
         return KIT_EINVAL; /* the network itself, or its broadcast address */
     if (gateway != 0 && ((gateway ^ address) & mask) != 0)
         return KIT_EINVAL;
-    m->now_ns = m->env->now_ns(m->env);
+    m->now_ns = kit_env_now_ns(m->env);
     if (address != m->address)
         mini_end_all(m, KIT_EUNREACH);
     mini_arp_clear(m);
@@ -223,7 +223,7 @@ static int mini_open(const uint64_t *options, runtime_environment_t *env,
     if (rc == 0)
         rc = mini_open_tables(m);
     if (rc == 0)
-        rc = env->entropy(env, m->key, sizeof(m->key));
+        rc = kit_env_entropy(env, m->key, sizeof(m->key));
     uint64_t prefix = options[OPTION_ADDRESS];
     if (rc == 0 && prefix != 0)
         rc = mini_set_address(m, KIT_OPT_PREFIX_ADDRESS(prefix), KIT_OPT_PREFIX_LENGTH(prefix),

@@ -139,7 +139,7 @@ int mini_tcp_connect(struct kit_net *net, const struct kit_address *remote,
         return KIT_EINVAL;
     if (mini_route(m, ip) == 0)
         return KIT_EUNREACH;
-    m->now_ns = m->env->now_ns(m->env);
+    m->now_ns = kit_env_now_ns(m->env);
     struct mini_tcp *t = socket_bind(m, ip, remote->port);
     if (t == NULL)
         return KIT_ENOMEM;
@@ -291,7 +291,7 @@ void mini_tcp_close(struct kit_tcp *handle)
     mini_ring_free(m, &t->rx);
     t->range_count = 0;
     if (t->socket.state == KIT_TCP_FIN_WAIT_2)
-        mini_timer_set(m, t, MINI_TIMER_LINGER, m->env->now_ns(m->env) + MINI_LINGER_NS);
+        mini_timer_set(m, t, MINI_TIMER_LINGER, kit_env_now_ns(m->env) + MINI_LINGER_NS);
 }
 
 void mini_tcp_abort(struct kit_tcp *handle)

@@ -118,7 +118,7 @@ int mini_udp_send(struct kit_udp *handle, const struct kit_address *to, const vo
     uint8_t *frame = mini_link_begin(m);
     if (frame == NULL)
         return KIT_EAGAIN;
-    m->now_ns = m->env->now_ns(m->env);
+    m->now_ns = kit_env_now_ns(m->env);
     uint8_t *udp = frame + MINI_PAYLOAD;
     uint16_t size = (uint16_t)(length + KIT_UDP_HEADER);
     kit_store16(udp + KIT_UDP_SOURCE, udp_of(handle)->port);

@@ -119,7 +119,7 @@ static bool syslog_flush(struct syslog *s)
     if (s->lost != 0) {
         char text[NUMBER_SIZE + 16], *at = put_number(text, s->lost);
         at = put(at, " lines lost");
-        if (syslog_send(s, s->env->wall_ns(s->env), text, (size_t)(at - text)) != 0)
+        if (syslog_send(s, kit_env_wall_ns(s->env), text, (size_t)(at - text)) != 0)
             return false;
         s->lost = 0;
     }
@@ -128,7 +128,7 @@ static bool syslog_flush(struct syslog *s)
 
 static void syslog_end_line(struct syslog *s)
 {
-    struct record record = {s->env->wall_ns(s->env), s->line_length};
+    struct record record = {kit_env_wall_ns(s->env), s->line_length};
     if (s->line_length == 0)
         return;
     s->line_length = 0;
