@@ -14,6 +14,8 @@ static size_t virtual_write(console_interface_t *console, const char *data, size
     struct kit_virtual *v = KIT_CONTAINER_OF(console, struct kit_virtual, console);
     size_t room = KIT_VIRTUAL_OUTPUT - v->output_length;
     size_t taken = length < room ? length : room;
+    if (taken == 0)
+        return 0;
     memcpy(v->output + v->output_length, data, taken);
     v->output_length += taken;
     return taken;

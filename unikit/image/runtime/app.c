@@ -169,11 +169,17 @@ void kit_statistics(struct kit_alloc_stats *memory, struct kit_sched_stats *task
     }
 }
 
+/* What was sent, a console's last lines among it, may still wait in the stack for its next poll: it
+ * gets one, unless this is called from within a poll or while that last one runs. */
 void kit_exit(int32_t code)
 {
     runtime_environment_t *env = kit_runtime.state.runtime;
     if (kit_composition.console_count != 0)
         kit_console_write(kit_runtime.console, NULL, 0);
+    if (kit_composition.net != NULL && kit_runtime.net != NULL && !kit_runtime.net_polled) {
+        kit_runtime.net_polled = true;
+        kit_net_poll(kit_runtime.net);
+    }
     kit_env_exit(env, code);
     __builtin_trap();
 }

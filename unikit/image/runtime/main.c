@@ -165,13 +165,23 @@ static void enter_low_power_state(runtime_environment_t *env)
         kit_env_wait(env, deadline_ns, wake);
 }
 
+static bool handle_packets(void)
+{
+    if (kit_composition.net == NULL)
+        return false;
+    kit_runtime.net_polled = true;
+    bool busy = kit_net_poll(kit_runtime.net);
+    kit_runtime.net_polled = false;
+    return busy;
+}
+
 int unikernel_main(runtime_environment_t *env)
 {
     int code = init_unikernel(env);
     if (code != 0)
         kit_exit(code);
     for (;;) {
-        bool busy = kit_composition.net != NULL && kit_net_poll(kit_runtime.net);
+        bool busy = handle_packets();
         busy |= kit_sched_turn(kit_runtime.sched);
         if (process_application_logic != NULL)
             process_application_logic();

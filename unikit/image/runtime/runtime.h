@@ -15,6 +15,7 @@ struct kit_runtime {
     struct kit_net *net; /* NULL: the composition has none */
     console_interface_t *console;
     size_t console_lost; /* bytes that the console did not take since it last took something */
+    bool net_polled;     /* a poll of the stack is running */
     bool console_wanted; /* the application reads: input is an event to wait for */
 };
 

@@ -12,10 +12,12 @@
  * before they are counted: a reader that comes in between misses the newest, and sees nothing
  * wrong. A write costs one or two copies, or one store of the last `size` bytes. */
 #include <unikit/platform/console/console.h>
+#include <unikit/rt/x86_64/cpu.h>
 
 enum { OPTION_SIZE, HEADER_SIZE = 64 };
 
-/* Stored complemented, so that an image's code and constants do not contain it. */
+/* Stored complemented, and turned where the compiler cannot do it beforehand: an image's code and
+ * constants shall not contain it. */
 static const uint64_t not_magic[2] = {~UINT64_C(0x6e6f632d74696b75), ~UINT64_C(0x317265666675622d)};
 
 struct header {
@@ -78,7 +80,7 @@ static int buffer_open(const uint64_t *options, const struct kit_console_parts *
     header->size = size;
     header->check = ~(size * UINT64_C(0x9e3779b97f4a7c15));
     for (unsigned i = 0; i < 2; i++) {
-        header->magic[i] = ~not_magic[i];
+        header->magic[i] = ~(uint64_t)kit_cpu_opaque(not_magic[i]);
         header->check ^= header->magic[i];
     }
     *out = &buffer->console;
