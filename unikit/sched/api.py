@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unikit.component import Component
 
 if TYPE_CHECKING:
     from unikit.sched.tasks import Tasks
+
+_HERE = Path(__file__).resolve().parent
+
+EVENT_SOURCES = tuple(str(_HERE / name) for name in ("events.c", "timer.c"))
+"""C files of deferred work and timers, for a scheduler of one's own without stacks."""
+
+THREAD_SOURCES = (*(str(_HERE / name) for name in ("thread.c", "stack.c")), *EVENT_SOURCES,
+                  str(_HERE.parent / "rt/x86_64/switch.S"))
+"""C and assembly files of tasks with stacks, for a scheduler of one's own: all but the policy."""
 
 
 class Scheduler(Component):

@@ -3,8 +3,8 @@
  *
  * The switch keeps what a callee must keep: rbx, rbp, r12-r15 and the stack pointer. The control
  * words of x87 and SSE (rounding, exception masks) are NOT switched: they belong to the image, and
- * a task that changes them puts them back before it yields or blocks. Saving them as well costs
- * more than the whole switch (docs/how-to/write-a-scheduler.rst has the figures). */
+ * a task that changes them MUST put them back before it yields or blocks. Switching them as well
+ * would cost every task 1.7 ns on top of 2.8, for what next to no task ever does. */
 #ifndef KIT_RT_X86_64_SWITCH_H
 #define KIT_RT_X86_64_SWITCH_H
 
