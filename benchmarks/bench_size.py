@@ -11,7 +11,8 @@ from harness import Sample, record
 from unikit.image import Image
 
 PEERS = {
-    "hello": {"Solo5 0.12.1, spt": "21496 B (2026-11-20)", "Unikraft, tuned": "147768 B (2026-11-20)",
+    "hello": {"Solo5 0.12.1, spt": "21496 B (2026-11-20)",
+              "Unikraft, tuned": "147768 B (2026-11-20)",
               "Unikraft, default": "241156 B (2026-11-20)"},
     "http": {"Unikraft + lwIP": "459464 B (2026-11-20)"},
 }

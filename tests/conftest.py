@@ -100,7 +100,8 @@ def root() -> None:
 @pytest.fixture
 def netns(root: None) -> Iterator[str]:
     """Make an empty network namespace with a live loopback; its name. Gone afterwards."""
-    from pyroute2 import NetNS, netns as namespaces
+    from pyroute2 import NetNS
+    from pyroute2 import netns as namespaces
     name = f"unikit-test-{os.getpid()}-{next(_serial)}"
     space = NetNS(name)
     try:

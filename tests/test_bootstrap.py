@@ -136,4 +136,5 @@ def test_an_ordinary_user_is_told_the_one_line(tmp_path: Path) -> None:
     if "Permission denied" in done.stderr:
         pytest.skip("this tree cannot be read by an ordinary user")
     assert done.returncode == 1
-    assert "sudo apt-get update && sudo apt-get install -y python3-venv python3-dev\n" in done.stderr
+    line = "sudo apt-get update && sudo apt-get install -y python3-venv python3-dev\n"
+    assert line in done.stderr

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unikit.component import (Component, Option, component, option, parse_duration, parse_size)
+from unikit.component import Component, Option, component, option, parse_duration, parse_size
 from unikit.errors import CompositionError
 
 pytestmark = pytest.mark.fast

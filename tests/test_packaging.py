@@ -152,7 +152,8 @@ def read_only(environment: Path) -> Path:
 def test_it_imports_from_the_wheel(read_only: Path, tmp_path: Path) -> None:
     """Away from the checkout, every component loads and every extension opens."""
     code = ("import unikit; from unikit import registry; from unikit.ffi import load; "
-            "[load.component(r) for r in registry.components() if r.sources and r.side == 'image']; "
+            "[load.component(each) for each in registry.components() "
+            "if each.sources and each.side == 'image']; "
             "print(unikit.__file__, registry.broken(), len(registry.components()))")
     said = run(read_only / "bin/python", "-I", "-c", code, cwd=tmp_path)
     assert str(read_only) in said and " {} " in said

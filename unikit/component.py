@@ -25,7 +25,7 @@ import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from unikit.errors import CompositionError
 
@@ -46,8 +46,8 @@ class Option:
     """What is allowed for one option of a component.
 
     :ivar kind: ``int``, ``size`` (bytes, ``"64M"``), ``duration`` (ns, ``"2ms"``), ``bool``,
-        ``choice``, ``address`` (IPv4), ``prefix`` (``"10.0.0.2/24"``) or ``text``. ``text`` stays on
-        the host; every other kind reaches C as one ``uint64_t`` (``rt/opt.h``).
+        ``choice``, ``address`` (IPv4), ``prefix`` (``"10.0.0.2/24"``) or ``text``. ``text`` stays
+        on the host; every other kind reaches C as one ``uint64_t`` (``rt/opt.h``).
     :ivar minimum: smallest allowed number, if the kind has an order.
     :ivar maximum: largest allowed number.
     :ivar unit: what the number counts, for people.
@@ -135,7 +135,7 @@ class Option:
             else _refuse()
 
     def _parse_choice(self, value: Any) -> str:
-        return value if value in self.choices else _refuse()
+        return str(value) if value in self.choices else str(_refuse())
 
     @staticmethod
     def _parse_address(value: Any) -> str:
@@ -231,6 +231,9 @@ class Component:
     side: ClassVar[str] = "image"
     options: ClassVar[tuple[Option, ...]] = ()
 
+    if TYPE_CHECKING:  # options take every spelling that Option.parse does
+        def __init__(self, *values: Any, **options: Any) -> None: ...
+
     def __post_init__(self) -> None:
         problems = []
         for spec in self.options:
@@ -288,7 +291,6 @@ class Component:
 _C = TypeVar("_C", bound=type[Component])
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option,))
 def component(cls: _C) -> _C:
     """Make a class a component record: a frozen, keyword-only dataclass with validated options.
 
@@ -300,7 +302,8 @@ def component(cls: _C) -> _C:
     if not _ID.match(cls.id):
         problems.append(f"{where}: id {cls.id!r} must look like domain.name in lower case")
     elif cls.domain() not in INTERFACES:
-        problems.append(f"{where}: {cls.domain()!r} is no interface; known: {', '.join(INTERFACES)}")
+        problems.append(f"{where}: {cls.domain()!r} is no interface; known: "
+                        f"{', '.join(INTERFACES)}")
     if not inspect.getdoc(cls) or cls.__doc__ is None or cls.__doc__.startswith(cls.__name__ + "("):
         problems.append(f"{where}: a docstring is missing")
     if cls.side not in ("image", "host"):
@@ -308,14 +311,15 @@ def component(cls: _C) -> _C:
     if not isinstance(cls.abi, int) or cls.abi < 1:
         problems.append(f"{where}: abi is {cls.abi!r}; it counts from 1")
     specs = []
-    for field in dataclasses.fields(cls):
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         meta = field.metadata.get("option")
         if meta is None:
             problems.append(f"{where}.{field.name}: declare it with option()")
             continue
         spec = Option(name=field.name, default=field.default, **meta)
         if spec.kind not in KINDS:
-            problems.append(f"{where}.{field.name}: kind {spec.kind!r}; allowed: {', '.join(KINDS)}")
+            problems.append(f"{where}.{field.name}: kind {spec.kind!r}; allowed: "
+                            f"{', '.join(KINDS)}")
             continue
         if spec.when not in ("build", "boot"):
             problems.append(f"{where}.{field.name}: when is {spec.when!r}; allowed: build, boot")

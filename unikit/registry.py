@@ -49,8 +49,9 @@ def entries() -> dict[str, Entry]:
             continue
         other = found.setdefault(entry.id, entry)
         if other != entry:  # an editable installation shows the same one twice
-            problems.append(f"{entry.id}: claimed by both {other.distribution} ({other.target}) and "
-                            f"{entry.distribution} ({entry.target}); uninstall one of them")
+            problems.append(
+                f"{entry.id}: claimed by both {other.distribution} ({other.target}) and "
+                f"{entry.distribution} ({entry.target}); uninstall one of them")
     if problems:
         raise CompositionError(problems)
     return dict(sorted(found.items()))

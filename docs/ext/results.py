@@ -53,7 +53,9 @@ def ours(result: dict[str, Any]) -> str:
 
 def spread(sample: dict[str, Any]) -> str:
     """Write the 10th and 90th percentile, if there was more than one measurement."""
-    return f"{number(sample['p10'])} ... {number(sample['p90'])}" if sample["n"] > 1 else "one value"
+    if sample["n"] == 1:
+        return "one value"
+    return f"{number(sample['p10'])} ... {number(sample['p90'])}"
 
 
 def source(claim: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fake_app import Fake
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 
 def test_what_arrives_comes_back_and_the_end_too(echo: Fake) -> None:
@@ -42,7 +43,8 @@ def test_a_reset_frees_the_connection(echo: Fake) -> None:
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.lists(st.binary(min_size=1, max_size=300), max_size=12),
        windows=st.lists(st.integers(1, 500), max_size=12))
-def test_any_pieces_through_any_windows(echo: Fake, pieces: list[bytes], windows: list[int]) -> None:
+def test_any_pieces_through_any_windows(echo: Fake, pieces: list[bytes],
+                                        windows: list[int]) -> None:
     """Nothing is lost, doubled or reordered."""
     echo.connect(1)
     echo.window(0, 1)

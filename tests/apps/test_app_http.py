@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from fake_app import Fake
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 BIG = bytes((i * 2654435761 % 2**32 >> 13) & 255 for i in range(300000))
 HOST = "Host: test\r\n"
@@ -157,7 +158,8 @@ def test_paths_that_climb_or_lie_are_refused(http: Fake, target: str) -> None:
     f"GET / HTTP/1.1\r\n{HOST} folded\r\n", f"GET / HTTP/1.1\r\n{HOST}: c\r\n",
     f"GET / HTTP/1.1\r\n{HOST}a: b\x00\r\n", f"GET / HTTP/1.1\r\n{HOST}a: b\rc\r\n",
     f"GET / HTTP/1.1\n{HOST}", f"GET / HTTP/1.1\r\n{HOST}a: b\nc: d\r\n",
-    f"GET / HTTP/1.1\r\n{HOST}Content-Length: 1x\r\n", f"GET / HTTP/1.1\r\n{HOST}Content-Length:\r\n",
+    f"GET / HTTP/1.1\r\n{HOST}Content-Length: 1x\r\n",
+    f"GET / HTTP/1.1\r\n{HOST}Content-Length:\r\n",
     f"GET / HTTP/1.1\r\n{HOST}Content-Length: -1\r\n",
     f"GET / HTTP/1.1\r\n{HOST}Content-Length: 1\r\nContent-Length: 2\r\n",
     f"GET / HTTP/1.1\r\n{HOST}Content-Length: 99999999999999999999\r\n",

@@ -108,7 +108,8 @@ def test_doctor_answers_every_point(capsys: pytest.CaptureFixture[str]) -> None:
     """Each check is fine or has a reason."""
     main(["doctor", "--json"])
     checks = json.loads(capsys.readouterr().out)["checks"]
-    assert {"compiler", "platform.kvm", "platform.linux", "tap"} <= {each["name"] for each in checks}
+    names = {each["name"] for each in checks}
+    assert {"compiler", "platform.kvm", "platform.linux", "tap"} <= names
     assert all(each["ok"] or each["reason"] for each in checks)
 
 

@@ -48,7 +48,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write(project: Path, points: str, more: str = "") -> None:
     """Write the project's pyproject.toml with these entry points."""
     (project / "pyproject.toml").write_text(
-        f'[project]\nname = "foreign"\nversion = "1"\n[project.entry-points."unikit.components"]\n{points}\n{more}')
+        f'[project]\nname = "foreign"\nversion = "1"\n'
+        f'[project.entry-points."unikit.components"]\n{points}\n{more}')
 
 
 def test_each_component_with_c_becomes_one_extension(project: Path) -> None:

@@ -121,8 +121,8 @@ def test_from_a_bare_clone_the_error_says_how_to_build(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "unikit", clone / "unikit",
                     ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     code = "import unikit; from unikit.ffi import load; load.abi()"
-    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=clone, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=clone, capture_output=True,
+                          text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: the extension unikit._abi is not built; build it with:")

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from law_tree import ROOT, UNIKIT, hosted, tracked
 
 # The first pattern that matches decides. `host` in platform is the environment of this very
@@ -127,7 +126,7 @@ def test_python_imports_only_what_stands_below() -> None:
 
 @pytest.mark.fast
 def test_only_toolchain_and_platforms_start_processes() -> None:
-    """Plan, then act: resolving must stay pure, so `subprocess` is for few hands only (the command line detaches one)."""
+    """Resolving must stay pure, so `subprocess` is for few (the command line detaches one)."""
     wrong = []
     for path in tracked(".py"):
         name = path.relative_to(UNIKIT).as_posix()

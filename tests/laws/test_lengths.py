@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from law_tree import ROOT, tracked
 
 pytestmark = pytest.mark.fast

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from law_tree import ROOT, UNIKIT
+
 from unikit import registry
 from unikit.component import Component
 

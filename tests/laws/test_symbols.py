@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from law_tree import (
+    ALLOWED_UNDEFINED,
+    UNIKIT,
+    compile_plain,
+    hosted,
+    image_components,
+    run,
+    sections,
+    symbols,
+    tracked,
+)
 
-from law_tree import (ALLOWED_UNDEFINED, UNIKIT, compile_plain, hosted, image_components, run,
-                      sections, symbols, tracked)
-from unikit import registry
 from unikit.component import Component
 
 pytestmark = pytest.mark.fast

@@ -2,8 +2,8 @@
 
 This file knows the grammar; what a verb does stands in :mod:`unikit.cli.images` (list, build,
 inspect), :mod:`unikit.cli.run` (run), :mod:`unikit.cli.machines` (ps, logs, stop, stats),
-:mod:`unikit.cli.new`, :mod:`unikit.cli.doctor` and :mod:`unikit.cli.export`. Each is imported when it is needed, so that a
-short command is short.
+:mod:`unikit.cli.new`, :mod:`unikit.cli.doctor` and :mod:`unikit.cli.export`. Each
+is imported when it is needed, so that a short command is short.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ def _name() -> str | None:
         other = metadata.distribution("unikit")
     except metadata.PackageNotFoundError:
         return None
-    return (f"a foreign distribution called unikit {other.version} is installed and may shadow this "
-            "one, which is called unikit-os; remove it: pip uninstall unikit")
+    return (f"a foreign distribution called unikit {other.version} is installed and may shadow "
+            "this one, which is called unikit-os; remove it: pip uninstall unikit")
 
 
 def _plugins() -> str | None:

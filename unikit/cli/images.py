@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unikit import registry
-from unikit.errors import CompositionError, ImageError
+from unikit.errors import CompositionError
 from unikit.image import Image, elf, sizes
 from unikit.platform.api import BootImage
 

@@ -83,6 +83,6 @@ def prometheus(name: str, stats: dict[str, Any]) -> str:
     for key, value in stats.items():
         if isinstance(value, bool | int | float):
             metric = "unikit_" + re.sub(r"[^a-zA-Z0-9_]", "_", key)
-            lines += [f"# TYPE {metric} untyped", f'{metric}{{machine="{label}"}} {value:g}'
-                      if isinstance(value, float) else f'{metric}{{machine="{label}"}} {int(value)}']
+            figure = f"{value:g}" if isinstance(value, float) else f"{int(value)}"
+            lines += [f"# TYPE {metric} untyped", f'{metric}{{machine="{label}"}} {figure}']
     return "\n".join(lines) + "\n"

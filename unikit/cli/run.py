@@ -209,7 +209,8 @@ def _detach(choice: argparse.Namespace) -> int:
 
 def _attached(words: list[str]) -> list[str]:
     """Return the words of a command without ``--detach`` and ``--name NAME``."""
-    kept, skip = [], False
+    kept: list[str] = []
+    skip = False
     for index, word in enumerate(words):
         if word == "--":
             return kept + words[index:]

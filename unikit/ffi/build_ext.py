@@ -49,7 +49,7 @@ void kit_host_bind(const struct kit_host_hooks *table);
 """
 
 
-class BuildExt(build_ext):
+class BuildExt(build_ext):  # type: ignore[misc]
     """``build_ext`` that makes one cffi extension per component of the distribution."""
 
     def build_extensions(self) -> None:

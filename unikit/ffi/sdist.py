@@ -17,7 +17,7 @@ _LEFT_OUT = {"__pycache__", "_build", "build", "dist", ".venv", ".hypothesis", "
 _ENDINGS = {".pyc", ".so", ".o"}
 
 
-class Sdist(sdist):
+class Sdist(sdist):  # type: ignore[misc]
     """``sdist`` that takes the tests, the documentation, the benchmarks and the CI along."""
 
     def make_distribution(self) -> None:

@@ -23,7 +23,8 @@ from unikit.errors import CompositionError, ImageError, PlatformError, Toolchain
 from unikit.image import elf, emit, toolchain
 from unikit.image.plan import Plan
 from unikit.image.resolve import Choice, Wish, resolve
-from unikit.image.runtime import lacking, sources as runtime_sources
+from unikit.image.runtime import lacking
+from unikit.image.runtime import sources as runtime_sources
 
 if TYPE_CHECKING:
     from unikit.platform.api import BootImage, Machine, Platform
@@ -219,7 +220,7 @@ def choose_platform(entries: Sequence[str]) -> tuple[Platform, str]:
     :raises PlatformError: none works here; every reason is named.
     """
     from unikit.platform.api import probe
-    reasons = []
+    reasons: list[str] = []
     for name in AUTO:
         if name not in entries:
             continue

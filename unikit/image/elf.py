@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def _plan(path: Path, text: bytes | None) -> dict[str, Any]:
     return plan
 
 
-class _Symbols:
+class _Symbols(Sequence[tuple[int, int, str]]):
     """(address, size, name) of an image, read when first looked at: most boots never need them."""
 
     def __init__(self, path: Path) -> None:

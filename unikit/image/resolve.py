@@ -178,7 +178,8 @@ class _Resolver:
         return tuple(decided)
 
     def platforms(self) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-        able = {record.entry: record for record in registry.components("platform")
+        records: list[Any] = list(registry.components("platform"))
+        able = {record.entry: record for record in records
                 if getattr(record, "entry", "") and record.entry_sources()}
         wanted = sorted(able) if self.wish.platforms is None else list(self.wish.platforms)
         for name in wanted:

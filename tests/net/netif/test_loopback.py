@@ -21,10 +21,10 @@ def test_frames_come_back() -> None:
 def test_a_stack_talks_to_itself(address: str) -> None:
     """A client and a server of one stack meet over the loopback, at any address."""
     with Loopback().open() as end, Mini(address=f"{address}/8").open(end) as stack:
-        with stack.listen(7) as listener, stack.connect((address, 7)) as client:
-            with listener.accept(timeout=1) as server:
-                client.sendall(b"hello")
-                assert server.recv(timeout=1) == b"hello"
-                server.shutdown()
-                assert client.recv(timeout=1) == b""
+        with stack.listen(7) as listener, stack.connect((address, 7)) as client, \
+                listener.accept(timeout=1) as server:
+            client.sendall(b"hello")
+            assert server.recv(timeout=1) == b"hello"
+            server.shutdown()
+            assert client.recv(timeout=1) == b""
         stack.check()

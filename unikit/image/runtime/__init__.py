@@ -32,7 +32,7 @@ SERVES = {
     "blocking": ("blocking.c", "a network stack and a scheduler with threads",
                  'net="mini", sched="coop"'),
 }
-"""Which file serves what, in words: for the message when an application calls what its plan lacks."""
+"""Which file serves what, in words: for the message when an application calls what it lacks."""
 
 
 def lacking(symbol: str) -> tuple[str, str] | None:
