@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unikit.testing.alloc import check_allocator as check_allocator
+    from unikit.testing.console import check_console as check_console
     from unikit.testing.net import check_netif as check_netif
     from unikit.testing.platform import check_platform as check_platform
     from unikit.testing.report import NotConforming as NotConforming
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from unikit.testing.virtual import VirtualEnvironment as VirtualEnvironment
 
 _HOME = {"NotConforming": "report", "Outcome": "report", "VirtualEnvironment": "virtual",
-         "check_allocator": "alloc", "check_netif": "net", "check_platform": "platform",
-         "check_scheduler": "sched"}
+         "check_allocator": "alloc", "check_console": "console", "check_netif": "net",
+         "check_platform": "platform", "check_scheduler": "sched"}
 
-__all__ = ["NotConforming", "Outcome", "VirtualEnvironment", "check_allocator", "check_netif",
-           "check_platform", "check_scheduler"]
+__all__ = ["NotConforming", "Outcome", "VirtualEnvironment", "check_allocator", "check_console",
+           "check_netif", "check_platform", "check_scheduler"]
 
 
 def __getattr__(name: str) -> Any:
