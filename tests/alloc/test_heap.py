@@ -6,9 +6,12 @@ import doctest
 import gc
 import importlib
 import mmap
+import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy
 import pytest
@@ -281,15 +284,43 @@ def test_region_says_what_backs_it() -> None:
     assert repr(small) == "<Region: closed>"
 
 
-def test_region_on_reserved_huge_pages_or_a_remedy() -> None:
-    """"require" gives reserved pages, or says how to reserve them."""
+@pytest.fixture
+def reserved_page() -> Iterator[None]:
+    """See to it that a reserved 2 MiB page is there, for this test only if it was not."""
+    pool = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
     try:
-        with region(1, hugepages="require") as memory:
-            assert memory.pages == "huge"
-            assert len(memory) == 2 << 20
-            memory[0] = 1
-    except OutOfMemory as error:
-        assert "sysctl vm.nr_hugepages=1" in str(error)
+        free, total = (int((pool / name).read_text()) for name in ("free_hugepages",
+                                                                   "nr_hugepages"))
+        if not free:
+            (pool / "nr_hugepages").write_text(str(total + 1))
+            free = int((pool / "free_hugepages").read_text())
+    except OSError as error:
+        pytest.skip(f"no reserved 2 MiB page, and none to be had: {error.strerror}")
+    try:
+        if not free:
+            pytest.skip("the kernel has no free 2 MiB page to reserve")
+        yield
+    finally:
+        if os.access(pool / "nr_hugepages", os.W_OK):
+            (pool / "nr_hugepages").write_text(str(total))
+
+
+def test_region_on_reserved_huge_pages(reserved_page: None) -> None:
+    """"require" maps whole reserved pages, "try" takes them too; a heap works on them."""
+    with region(1, hugepages="require") as memory:
+        assert memory.pages == "huge"
+        assert len(memory) == 2 << 20
+        with Tlsf().open(memory) as heap:
+            heap.alloc(1_000_000)[:] = bytes(1_000_000)
+            heap.check()
+    with region("2M") as memory:
+        assert memory.pages == "huge"
+
+
+def test_required_pages_that_are_not_there_come_with_a_remedy() -> None:
+    """More than any machine has reserved: the message says how to reserve them."""
+    with pytest.raises(OutOfMemory, match="reserve 8388608 pages of 2 MiB with: sysctl vm.nr_"):
+        region("16T", hugepages="require")
 
 
 @pytest.mark.parametrize(("size", "pages"), [(0, "try"), ("x", "try"), (-1, "try"), (1, "maybe")])
