@@ -121,7 +121,9 @@ static void place(const struct kit_kvm_config *config, uint64_t random, uint64_t
     l->devices_end = place_queues(config, l->memory_size, l->shared, queues);
     l->fault_stack = l->devices_end;
     l->heap_base = l->fault_stack + VMM_PAGE;
-    l->reserve_size = l->memory_size < 2 * VMM_HUGE ? 0 : l->memory_size / VMM_HUGE * VMM_PAGE;
+    /* one table for each large page there may be; the first 2 MiB of addresses never are one */
+    const uint64_t chunks = (KIT_KVM_MEMORY + l->memory_size) / VMM_HUGE;
+    l->reserve_size = chunks > 1 ? (chunks - 1) * VMM_PAGE : 0;
     l->reserve = KIT_KVM_MEMORY + l->memory_size - l->reserve_size;
     l->heap_size = l->heap_base < l->reserve ? l->reserve - l->heap_base : 0;
     uint64_t skip = (random >> 16) % (l->heap_size / VMM_PAGE / 32 + 1) * VMM_PAGE;
