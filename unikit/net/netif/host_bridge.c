@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The bridge: two lanes, each with one batch of frames in flight. A lane first delivers what it
  * holds and only then fetches more, so a full receiver slows its sender down instead of losing
- * frames. Between frames it polls for a bounded, adapting time, then sleeps in ppoll() until a
- * descriptor is readable, a held frame may be retried, or an interface's own timer is due. */
+ * frames. One ppoll() tells what may be done: a descriptor is readable, a held frame may be tried
+ * again, an interface's own timer is due; only that is done, so no call is made in vain. Before it
+ * sleeps the bridge may poll for a bounded, adapting time. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* ppoll */
 #endif
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { BATCH = 64, ROUNDS_UNCHECKED = 64 };
+enum { BATCH = 64, LANES = 2 };
 static const uint64_t RETRY_NS = 500 * KIT_NS_PER_US; /* a full side that cannot say POLLOUT */
 static const uint64_t SPIN_MIN_NS = 2 * KIT_NS_PER_US;
 
@@ -24,6 +25,8 @@ struct lane {
     uint8_t *buffer;
     size_t first; /* frames[first ... last) are held */
     size_t last;
+    bool ready; /* the source's descriptor has something */
+    bool more;  /* the source had a full batch, and perhaps has more */
 };
 
 static uint64_t now_ns(void)
@@ -47,10 +50,15 @@ static int lane_open(struct lane *lane, struct kit_host_netif *from, struct kit_
     return 0;
 }
 
+static bool lane_held(const struct lane *lane)
+{
+    return lane->first < lane->last;
+}
+
 /* Delivers held frames; 0 or what ended the receiving side. */
 static int lane_deliver(struct lane *lane)
 {
-    while (lane->first < lane->last) {
+    while (lane_held(lane)) {
         size_t held = lane->last - lane->first;
         int sent = kit_netif_send_batch(&lane->to->network, &lane->frames[lane->first], held);
         if (sent == KIT_EAGAIN || sent == 0) {
@@ -71,32 +79,30 @@ static int lane_deliver(struct lane *lane)
     return 0;
 }
 
-/* One round; 1: moved something, 0: nothing to do, or why the lane ended. */
+/* Delivers what is held, else fetches a batch and delivers that. 0 or why the lane ended. */
 static int lane_run(struct lane *lane)
 {
-    bool moved = lane->first < lane->last;
-    if (!moved) {
+    if (!lane_held(lane)) {
         int got = kit_netif_receive_batch(&lane->from->network, lane->frames, BATCH);
+        lane->more = got == BATCH || got == KIT_EMSGSIZE;
         if (got <= 0)
-            return got == KIT_EMSGSIZE ? 1 : got;
+            return got == KIT_EMSGSIZE ? 0 : got;
         lane->first = 0;
         lane->last = (size_t)got;
     }
-    size_t before = lane->first;
-    int rc = lane_deliver(lane);
-    return rc < 0 ? rc : !moved || lane->first != before;
+    return lane_deliver(lane);
 }
 
-static bool lane_held(const struct lane *lane)
-{
-    return lane->first < lane->last;
-}
-
-/* When the lane's source wants to be asked; not while what it gave last is still held. */
+/* When the lane's source wants to be asked without a word of its descriptor; not while what it gave
+ * last is still held. */
 static uint64_t lane_deadline(const struct lane *lane)
 {
     struct kit_host_netif *from = lane->from;
-    return !lane_held(lane) && from->deadline_ns ? from->deadline_ns(from) : KIT_NEVER;
+    if (lane_held(lane))
+        return KIT_NEVER;
+    if (lane->more)
+        return 0;
+    return from->deadline_ns ? from->deadline_ns(from) : KIT_NEVER;
 }
 
 /* How long to poll before the next sleep, given whether polling this long paid (would have paid).
@@ -108,73 +114,87 @@ static uint64_t adapted(uint64_t spin, uint64_t longest, bool paid)
     return spin / 2 >= SPIN_MIN_NS ? spin / 2 : spin;
 }
 
-/* Sleeps (or looks, with `wait` false) until something may be done; whether to stop. */
-static bool bridge_sleep(struct kit_bridge *bridge, const struct lane *ab, const struct lane *ba,
-                         bool wait)
+/* How long the bridge may sleep: until a source's timer, or until a full side is tried again. */
+static uint64_t bridge_patience(const struct lane *lanes, uint64_t now)
 {
-    struct pollfd fds[3] = {{.fd = ab->from->fd}, {.fd = ba->from->fd}, {.fd = bridge->stop_fd}};
-    uint64_t deadline = lane_deadline(ab), other = lane_deadline(ba);
-    if (other < deadline)
-        deadline = other;
-    fds[0].events = (short)((lane_held(ab) ? 0 : POLLIN) | (lane_held(ba) ? POLLOUT : 0));
-    fds[1].events = (short)((lane_held(ba) ? 0 : POLLIN) | (lane_held(ab) ? POLLOUT : 0));
-    fds[2].events = POLLIN;
-    uint64_t left = 0;
-    if (wait) {
-        uint64_t now = now_ns();
-        left = deadline > now ? deadline - now : 0;
-        if ((lane_held(ab) || lane_held(ba)) && left > RETRY_NS)
-            left = RETRY_NS;
-        bridge->sleeps++;
+    uint64_t patience = KIT_NEVER;
+    for (size_t i = 0; i < LANES; i++) {
+        uint64_t deadline = lane_deadline(&lanes[i]);
+        uint64_t left = lane_held(&lanes[i]) ? RETRY_NS : deadline > now ? deadline - now : 0;
+        if (deadline == KIT_NEVER && !lane_held(&lanes[i]))
+            left = KIT_NEVER;
+        patience = left < patience ? left : patience;
     }
-    struct timespec timeout = {.tv_sec = (time_t)(left / KIT_NS_PER_S),
-                               .tv_nsec = (long)(left % KIT_NS_PER_S)};
-    ppoll(fds, 3, wait && left > KIT_NEVER / 2 ? NULL : &timeout, NULL);
-    return fds[2].revents != 0;
+    return patience;
 }
 
-static int bridge_run(struct kit_bridge *bridge, struct lane *ab, struct lane *ba)
+/* Waits for the descriptors; whether one had news. Sets *stop when it is time to end. */
+static bool bridge_wait(struct kit_bridge *bridge, struct lane *lanes, uint64_t patience,
+                        bool *stop)
 {
-    const uint64_t longest = bridge->spin_ns;
-    uint64_t spin = longest, idle_since = 0;
-    unsigned rounds = 0;
-    while (!__atomic_load_n(&bridge->stop, __ATOMIC_RELAXED)) {
-        int there = lane_run(ab);
-        int back = there < 0 ? 0 : lane_run(ba);
-        if (there < 0 || back < 0)
-            return there < 0 ? there : back;
-        if (there || back) {
-            if (idle_since)
-                spin = adapted(spin, longest, true);
-            idle_since = 0;
-            if (++rounds % ROUNDS_UNCHECKED == 0 && bridge_sleep(bridge, ab, ba, false))
-                return 0;
-            continue;
+    struct pollfd fds[LANES + 1];
+    for (size_t i = 0; i < LANES; i++) {
+        int events = (lane_held(&lanes[i]) ? 0 : POLLIN) | (lane_held(&lanes[!i]) ? POLLOUT : 0);
+        fds[i] = (struct pollfd){.fd = lanes[i].from->fd, .events = (short)events};
+    }
+    fds[LANES] = (struct pollfd){.fd = bridge->stop_fd, .events = POLLIN};
+    const struct timespec timeout = {.tv_sec = (time_t)(patience / KIT_NS_PER_S),
+                                     .tv_nsec = (long)(patience % KIT_NS_PER_S)};
+    int ready = ppoll(fds, LANES + 1, patience == KIT_NEVER ? NULL : &timeout, NULL);
+    for (size_t i = 0; i < LANES; i++)
+        lanes[i].ready = ready > 0 && (fds[i].revents & ~POLLOUT) != 0;
+    *stop =
+        __atomic_load_n(&bridge->stop, __ATOMIC_RELAXED) || (ready > 0 && fds[LANES].revents != 0);
+    return ready > 0;
+}
+
+/* Polls for a bounded time, then sleeps. */
+static bool bridge_idle(struct kit_bridge *bridge, struct lane *lanes, uint64_t *spin)
+{
+    uint64_t start = now_ns(), now = start, patience = bridge_patience(lanes, start);
+    bool stop = false;
+    while (bridge->spin_ns && now - start < *spin && now - start < patience) {
+        if (bridge_wait(bridge, lanes, 0, &stop) || stop) {
+            *spin = adapted(*spin, bridge->spin_ns, true);
+            return stop;
         }
+        now = now_ns();
+    }
+    patience =
+        patience == KIT_NEVER || patience <= now - start ? patience : patience - (now - start);
+    bridge->sleeps += patience != 0;
+    bridge_wait(bridge, lanes, patience, &stop);
+    if (bridge->spin_ns)
+        *spin = adapted(*spin, bridge->spin_ns, now_ns() - start < bridge->spin_ns);
+    return stop;
+}
+
+static int bridge_run(struct kit_bridge *bridge, struct lane *lanes)
+{
+    uint64_t spin = bridge->spin_ns;
+    while (!bridge_idle(bridge, lanes, &spin)) {
         uint64_t now = now_ns();
-        if (!idle_since)
-            idle_since = now;
-        if (now - idle_since < spin)
-            continue;
-        idle_since = 0;
-        if (bridge_sleep(bridge, ab, ba, true))
-            return 0;
-        spin = adapted(spin, longest, now_ns() - now < longest);
+        for (size_t i = 0; i < LANES; i++) {
+            if (!lanes[i].ready && !lane_held(&lanes[i]) && lane_deadline(&lanes[i]) > now)
+                continue;
+            int rc = lane_run(&lanes[i]);
+            if (rc < 0)
+                return rc;
+        }
     }
     return 0;
 }
 
 int kit_netif_bridge(struct kit_host_netif *a, struct kit_host_netif *b, struct kit_bridge *bridge)
 {
-    struct lane *lanes = malloc(2 * sizeof *lanes);
+    struct lane *lanes = calloc(LANES, sizeof *lanes);
     if (!lanes)
         return KIT_ENOMEM;
-    lanes[1].buffer = NULL;
     int rc = lane_open(&lanes[0], a, b, &bridge->ab);
     if (!rc)
         rc = lane_open(&lanes[1], b, a, &bridge->ba);
     if (!rc)
-        rc = bridge_run(bridge, &lanes[0], &lanes[1]);
+        rc = bridge_run(bridge, lanes);
     free(lanes[0].buffer);
     free(lanes[1].buffer);
     free(lanes);

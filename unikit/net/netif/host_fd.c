@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* One frame per read and write. A TAP or a packet socket hands out at most one frame per system
- * call, so a batch is a loop; it ends with the call that would block. Reads ask for one byte more
- * than the caller's buffer holds: a TAP cuts long frames silently, the spare byte tells. */
+/* One frame per read and write. A TAP hands out one frame per system call, so a batch is a loop
+ * that ends with the call that would block; a packet socket moves up to SOCKET_BATCH with one call.
+ * Reads ask for one byte more than the caller's buffer holds: a TAP cuts long frames silently, the
+ * spare byte tells. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* recvmmsg, sendmmsg */
+#endif
 #include <unikit/net/netif/host_fd.h>
 
 #include <arpa/inet.h>
@@ -9,10 +13,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 enum { MTU_MIN = 68, MTU_MAX = 65521 }; /* RFC 791; 65535 with the Ethernet header */
+enum { SOCKET_BATCH = 64 };
 
 struct host_fd {
     struct kit_host_netif netif; /* first */
@@ -124,6 +130,86 @@ static int fd_receive_batch(network_interface_t *network, struct kit_frame *fram
     return (int)filled;
 }
 
+static int socket_send_batch(network_interface_t *network, const struct kit_frame *frames,
+                             size_t count)
+{
+    struct host_fd *self = of(network);
+    struct mmsghdr messages[SOCKET_BATCH];
+    struct iovec parts[SOCKET_BATCH];
+    size_t most = (size_t)network->mtu + KIT_NETIF_HEADER, ready = 0;
+    for (; ready < count && ready < SOCKET_BATCH; ready++) {
+        const struct kit_frame *frame = &frames[ready];
+        if (frame->length < KIT_NETIF_HEADER || frame->length > most)
+            break;
+        parts[ready] = (struct iovec){frame->data, frame->length};
+        messages[ready] = (struct mmsghdr){.msg_hdr = {.msg_iov = &parts[ready], .msg_iovlen = 1}};
+    }
+    if (ready < 2)
+        return count ? fd_send_batch(network, frames, 1) : 0;
+    int done;
+    do
+        done = sendmmsg(self->netif.fd, messages, (unsigned)ready, MSG_NOSIGNAL);
+    while (done < 0 && errno == EINTR);
+    if (done < 0)
+        return failed(self);
+    for (int i = 0; i < done; i++)
+        self->stats.bytes_out += frames[i].length;
+    self->stats.frames_out += (uint64_t)done;
+    return done;
+}
+
+/* Keeps the received frames that are whole, each in a buffer of its own; their number. */
+static size_t keep_whole(struct host_fd *self, const struct mmsghdr *messages,
+                         struct kit_frame *frames, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (messages[i].msg_hdr.msg_flags & MSG_TRUNC) {
+            self->stats.dropped_size++;
+            continue;
+        }
+        const struct kit_frame whole = frames[i];
+        frames[i] = frames[kept];
+        frames[kept++] = (struct kit_frame){
+            .data = whole.data, .length = messages[i].msg_len, .capacity = whole.capacity};
+        self->stats.bytes_in += messages[i].msg_len;
+    }
+    self->stats.frames_in += kept;
+    return kept;
+}
+
+static int socket_receive_batch(network_interface_t *network, struct kit_frame *frames,
+                                size_t count)
+{
+    struct host_fd *self = of(network);
+    struct mmsghdr messages[SOCKET_BATCH];
+    struct iovec parts[SOCKET_BATCH];
+    size_t room = count < SOCKET_BATCH ? count : SOCKET_BATCH;
+    for (size_t i = 0; i < room; i++) {
+        parts[i] = (struct iovec){frames[i].data, frames[i].capacity};
+        messages[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &parts[i], .msg_iovlen = 1}};
+    }
+    int done;
+    do
+        done = recvmmsg(self->netif.fd, messages, (unsigned)room, MSG_DONTWAIT, NULL);
+    while (done < 0 && errno == EINTR);
+    if (done < 0)
+        return errno == EAGAIN ? 0 : failed(self);
+    size_t got = (size_t)done;
+    while (got && messages[got - 1].msg_len == 0)
+        got--; /* the other end is gone: that reads as empty messages, for ever */
+    if (done && !got)
+        return KIT_ECLOSED;
+    return (int)keep_whole(self, messages, frames, got);
+}
+
+static bool is_socket(int fd)
+{
+    int type;
+    socklen_t size = sizeof type;
+    return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+}
+
 int kit_host_fd_open(int fd, const uint8_t *mac, uint32_t mtu, struct kit_host_netif **out)
 {
     int flags = fcntl(fd, F_GETFL);
@@ -141,6 +227,10 @@ int kit_host_fd_open(int fd, const uint8_t *mac, uint32_t mtu, struct kit_host_n
                     .mtu = (uint16_t)mtu},
         .fd = fd,
     };
+    if (is_socket(fd)) {
+        self->netif.network.send_batch = socket_send_batch;
+        self->netif.network.receive_batch = socket_receive_batch;
+    }
     memcpy(self->netif.network.mac, mac, sizeof self->netif.network.mac);
     *out = &self->netif;
     return 0;
