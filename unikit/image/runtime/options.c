@@ -65,7 +65,10 @@ static bool take_hexadecimal(struct text *text, uint64_t *out)
 
 static bool read_int(struct text *text, uint64_t *out)
 {
-    return take(text, "0x") ? take_hexadecimal(text, out) : take_digits(text, out);
+    if (take(text, "0x"))
+        return take_hexadecimal(text, out);
+    bool octal = text->at[0] == '0'; /* in some eyes: 010 is refused, 00 is not */
+    return take_digits(text, out) && !(octal && *out != 0);
 }
 
 static bool read_size(struct text *text, uint64_t *out)
