@@ -178,7 +178,9 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     root = toolchain.ROOT / "unikit"
     defines = tuple(f"KIT_SOLE_{part.domain().upper()}={part.symbol()}"
                     for part in (plan.alloc, plan.sched, plan.net) if part is not None)
-    defines += (f"KIT_WITH_NETWORK={int(plan.net is not None)}",)
+    defines += (f"KIT_WITH_NETWORK={int(plan.net is not None)}", "KIT_ENV_DIRECT")
+    if not plan.consoles:
+        defines += ("KIT_CONSOLE_DIRECT",)
     once = "size" if plan.optimise == "speed" else ""
 
     def unit(path: Path, **more: Any) -> toolchain.Unit:

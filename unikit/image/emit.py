@@ -13,6 +13,31 @@ from typing import Any
 from unikit.component import Component, Option
 from unikit.image.plan import Plan
 
+_ENVIRONMENT = (
+    ("void", "panic_handler", "runtime_environment_t *env, const char *message", "env, message"),
+    ("uint64_t", "now_ns", "runtime_environment_t *env", "env"),
+    ("uint64_t", "wall_ns", "runtime_environment_t *env", "env"),
+    ("int", "entropy", "runtime_environment_t *env, void *buffer, size_t size",
+     "env, buffer, size"),
+    ("uint32_t", "wait", "runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake",
+     "env, deadline_ns, wake"),
+    ("int", "page_release", "runtime_environment_t *env, void *base, size_t size",
+     "env, base, size"),
+    ("int", "page_protect", "runtime_environment_t *env, void *base, size_t size, uint32_t access",
+     "env, base, size, access"),
+    ("int", "cpu_start", "runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument), "
+     "void *argument, void *stack_top", "env, cpu, entry, argument, stack_top"),
+    ("void", "cpu_wake", "runtime_environment_t *env, uint32_t cpu", "env, cpu"),
+    ("const char *", "boot_option", "runtime_environment_t *env, const char *name", "env, name"),
+    ("void", "exit", "runtime_environment_t *env, int32_t code", "env, code"),
+)
+"""Calls of ``platform/env.h``: result, name, parameters, arguments."""
+_CONSOLE = (
+    ("size_t", "console_write", "console_interface_t *console, const char *data, size_t length",
+     "console, data, length"),
+    ("size_t", "console_read", "console_interface_t *console, char *buffer, size_t max_length",
+     "console, buffer, max_length"),
+)
 _KINDS = {"int": "INT", "size": "SIZE", "duration": "DURATION", "bool": "BOOL", "choice": "CHOICE",
           "address": "ADDRESS", "prefix": "PREFIX"}
 
@@ -78,6 +103,21 @@ class _Emitter:
         self.out += [f"static const {kind} {name}[] = {{", *rows, "};"]
         return name
 
+    def environment(self) -> None:
+        """Define the calls of the environment over the image's platforms (``KIT_ENV_DIRECT``)."""
+        self.out += [f"KIT_ENV_DECLARE({entry})" for entry in self.plan.entries]
+        calls = [(call, "env") for call in _ENVIRONMENT]
+        if not self.plan.consoles:
+            calls += [(call, "kit_runtime.state.runtime") for call in _CONSOLE]
+        for (result, name, parameters, arguments), env in calls:
+            do = "" if result == "void" else "return "
+            self.out += [f"{result} kit_image_{name}({parameters})", "{"]
+            for entry in self.plan.entries[:-1]:
+                self.out += [f"    if ({env}->platform == kit_{entry}_name) {{",
+                             f"        {do}kit_{entry}_{name}({arguments});",
+                             *(["        return;"] if not do else []), "    }"]
+            self.out += [f"    {do}kit_{self.plan.entries[-1]}_{name}({arguments});", "}"]
+
     def emit(self) -> str:
         plan = self.plan
         fields = [f"    .name = {text(plan.name)},"]
@@ -112,8 +152,10 @@ class _Emitter:
                 ("files", "struct kit_file", files, "file_count")):
             fields += [f"    .{name} = {self.table(kind, name + '_table', rows)},",
                        f"    .{count} = {len(rows)},"]
+        self.environment()
         head = ["/* Made by unikit: what this image is composed of. */",
-                "#include <unikit/image/runtime/composition.h>", ""]
+                "#include <unikit/image/runtime/composition.h>",
+                "#include <unikit/image/runtime/runtime.h>", ""]
         return "\n".join([*head, *self.out, "", "const struct kit_composition kit_composition = {",
                           *fields, "};", ""])
 

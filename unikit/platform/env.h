@@ -152,24 +152,40 @@ typedef struct {
 } unikernel_state_t;
 /* cdef: end */
 
-/* Calls of the environment go through these, as calls of any interface go through dispatchers: with
- * -DKIT_ENV_DIRECT the composer names the functions of the image's platforms (kit_image_NAME, in
- * composition.c), so that a call is direct and calls that nobody makes are not linked in. */
+/* Calls of the environment go through the dispatchers below, as those of any interface do. A
+ * platform's guest side implements the calls as functions kit_PLATFORM_CALL and enters them by
+ * KIT_ENV_SET; with -DKIT_ENV_DIRECT the composer picks among the image's platforms by functions
+ * kit_image_CALL (composition.c), the table stays empty, and calls that nobody makes are not
+ * linked in. `platform` then MUST be kit_PLATFORM_name. */
+#define KIT_ENV_DECLARE(who)                                                                      \
+    void kit_##who##_panic_handler(runtime_environment_t *env, const char *message);              \
+    uint64_t kit_##who##_now_ns(runtime_environment_t *env);                                      \
+    uint64_t kit_##who##_wall_ns(runtime_environment_t *env);                                     \
+    int kit_##who##_entropy(runtime_environment_t *env, void *buffer, size_t size);               \
+    uint32_t kit_##who##_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake);   \
+    int kit_##who##_page_release(runtime_environment_t *env, void *base, size_t size);            \
+    int kit_##who##_page_protect(runtime_environment_t *env, void *base, size_t size,             \
+                                 uint32_t access);                                                \
+    int kit_##who##_cpu_start(runtime_environment_t *env, uint32_t cpu,                           \
+                              void (*entry)(void *argument), void *argument, void *stack_top);    \
+    void kit_##who##_cpu_wake(runtime_environment_t *env, uint32_t cpu);                          \
+    const char *kit_##who##_boot_option(runtime_environment_t *env, const char *name);            \
+    void kit_##who##_exit(runtime_environment_t *env, int32_t code);                              \
+    size_t kit_##who##_console_write(console_interface_t *console, const char *data,              \
+                                     size_t length);                                              \
+    size_t kit_##who##_console_read(console_interface_t *console, char *buffer,                   \
+                                    size_t max_length);                                           \
+    extern const char kit_##who##_name[];
+
 #ifdef KIT_ENV_DIRECT
 #define KIT_ENV_CALL(env, name) kit_image_##name
 #define KIT_ENV_HAS(env, name) ((void)(env), true)
-void kit_image_panic_handler(runtime_environment_t *env, const char *message);
-uint64_t kit_image_now_ns(runtime_environment_t *env);
-uint64_t kit_image_wall_ns(runtime_environment_t *env);
-int kit_image_entropy(runtime_environment_t *env, void *buffer, size_t size);
-uint32_t kit_image_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake);
-int kit_image_page_release(runtime_environment_t *env, void *base, size_t size);
-int kit_image_page_protect(runtime_environment_t *env, void *base, size_t size, uint32_t access);
-const char *kit_image_boot_option(runtime_environment_t *env, const char *name);
-void kit_image_exit(runtime_environment_t *env, int32_t code);
+#define KIT_ENV_SET(env, name, function) ((void)0)
+KIT_ENV_DECLARE(image)
 #else
 #define KIT_ENV_CALL(env, name) ((env)->name)
 #define KIT_ENV_HAS(env, name) ((env)->name != NULL)
+#define KIT_ENV_SET(env, name, function) ((void)((env)->name = (function)))
 #endif
 
 KIT_INLINE void kit_env_panic_handler(runtime_environment_t *env, const char *message)
@@ -206,6 +222,17 @@ KIT_INLINE int kit_env_page_protect(runtime_environment_t *env, void *base, size
                                     uint32_t access)
 {
     return KIT_ENV_CALL(env, page_protect)(env, base, size, access);
+}
+
+KIT_INLINE int kit_env_cpu_start(runtime_environment_t *env, uint32_t cpu,
+                                 void (*entry)(void *argument), void *argument, void *stack_top)
+{
+    return KIT_ENV_CALL(env, cpu_start)(env, cpu, entry, argument, stack_top);
+}
+
+KIT_INLINE void kit_env_cpu_wake(runtime_environment_t *env, uint32_t cpu)
+{
+    KIT_ENV_CALL(env, cpu_wake)(env, cpu);
 }
 
 KIT_INLINE const char *kit_env_boot_option(runtime_environment_t *env, const char *name)

@@ -35,5 +35,5 @@ int init_application(void)
         kit_print(argument, strlen(argument));
         kit_print("\n", 1);
     }
-    return 0;
+    kit_exit(0);
 }

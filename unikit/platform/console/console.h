@@ -12,6 +12,16 @@
 #include <unikit/net/net.h>
 #include <unikit/platform/env.h>
 
+/* With -DKIT_CONSOLE_DIRECT (the image has no console component) calls go straight to the image's
+ * platform, as those of the environment do. */
+#ifdef KIT_CONSOLE_DIRECT
+#define KIT_CONSOLE_CALL(console, name) kit_image_console_##name
+#define KIT_CONSOLE_SET(console, name, function) ((void)0)
+#else
+#define KIT_CONSOLE_CALL(console, name) ((console)->name)
+#define KIT_CONSOLE_SET(console, name, function) ((void)((console)->name = (function)))
+#endif
+
 /* cdef: begin */
 enum { KIT_CONSOLE_ABI = 1, KIT_CONSOLE_INNER_MAX = 4 };
 
@@ -35,12 +45,12 @@ struct kit_console_component {
 
 KIT_INLINE size_t kit_console_write(console_interface_t *console, const char *data, size_t length)
 {
-    return console->write(console, data, length);
+    return KIT_CONSOLE_CALL(console, write)(console, data, length);
 }
 
 KIT_INLINE size_t kit_console_input(console_interface_t *console, char *buffer, size_t max_length)
 {
-    return console->read(console, buffer, max_length);
+    return KIT_CONSOLE_CALL(console, read)(console, buffer, max_length);
 }
 /* cdef: end */
 

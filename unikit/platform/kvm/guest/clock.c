@@ -21,7 +21,7 @@ static struct kit_kvm_clock clock_read(const struct kit_kvm_boot *boot)
     return copy;
 }
 
-uint64_t kvm_now_ns(runtime_environment_t *env)
+uint64_t kit_kvm_now_ns(runtime_environment_t *env)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
     struct kit_kvm_clock clock = clock_read(guest->boot);
@@ -36,11 +36,11 @@ uint64_t kvm_now_ns(runtime_environment_t *env)
     return guest->last_ns;
 }
 
-uint64_t kvm_wall_ns(runtime_environment_t *env)
+uint64_t kit_kvm_wall_ns(runtime_environment_t *env)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
     uint64_t offset = clock_read(guest->boot).wall_offset;
-    return offset == 0 ? 0 : kvm_now_ns(env) + offset;
+    return offset == 0 ? 0 : kit_kvm_now_ns(env) + offset;
 }
 
 static uint32_t ready(const struct kvm_guest *guest, uint32_t wake)
@@ -58,7 +58,7 @@ static uint32_t ready(const struct kvm_guest *guest, uint32_t wake)
 static uint32_t poll(struct kvm_guest *guest, uint64_t deadline_ns, uint32_t wake)
 {
     kvm_network_flush(guest);
-    uint64_t start = kvm_now_ns(&guest->env);
+    uint64_t start = kit_kvm_now_ns(&guest->env);
     uint64_t limit = start + guest->shared->poll_ns;
     uint64_t end = limit < deadline_ns ? limit : deadline_ns;
     while (guest->shared->served) {
@@ -68,19 +68,19 @@ static uint32_t poll(struct kvm_guest *guest, uint64_t deadline_ns, uint32_t wak
                 return found;
             kit_cpu_pause();
         }
-        if (kvm_now_ns(&guest->env) >= end)
+        if (kit_kvm_now_ns(&guest->env) >= end)
             break;
     }
     return 0;
 }
 
-uint32_t kvm_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake)
+uint32_t kit_kvm_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
     uint32_t found = ready(guest, wake);
     if (KIT_WITH_NETWORK && found == 0 && guest->shared->served)
         found = poll(guest, deadline_ns, wake);
-    if (found != 0 || (deadline_ns != KIT_NEVER && kvm_now_ns(env) >= deadline_ns))
+    if (found != 0 || (deadline_ns != KIT_NEVER && kit_kvm_now_ns(env) >= deadline_ns))
         return found;
     volatile struct kit_kvm_shared *shared = guest->shared;
     shared->deadline_ns = deadline_ns;

@@ -3,7 +3,7 @@
  * bytes, the kick carries them out, and the used length says how many were taken. */
 #include <unikit/platform/kvm/guest/guest.h>
 
-static size_t console_write(console_interface_t *console, const char *data, size_t length)
+size_t kit_kvm_console_write(console_interface_t *console, const char *data, size_t length)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(console, struct kvm_guest, console);
     struct kvm_queue *tx = &guest->console_tx;
@@ -19,7 +19,7 @@ static size_t console_write(console_interface_t *console, const char *data, size
     return tx->used->ring[slot].length;
 }
 
-static KVM_COLD size_t console_read(console_interface_t *console, char *buffer, size_t max_length)
+KVM_COLD size_t kit_kvm_console_read(console_interface_t *console, char *buffer, size_t max_length)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(console, struct kvm_guest, console);
     struct kvm_queue *rx = &guest->console_rx;
@@ -53,6 +53,6 @@ KVM_COLD void kvm_console_open(struct kvm_guest *guest)
     kvm_queue_open(rx, &guest->boot->queue[KIT_KVM_CONSOLE_RX]);
     for (uint16_t i = 0; i < rx->size; i++)
         kvm_queue_add(rx, kvm_queue_buffer(rx, i), rx->buffer_size, KIT_VQ_DESC_WRITE);
-    guest->console.write = console_write;
-    guest->console.read = console_read;
+    KIT_CONSOLE_SET(&guest->console, write, kit_kvm_console_write);
+    KIT_CONSOLE_SET(&guest->console, read, kit_kvm_console_read);
 }

@@ -72,7 +72,7 @@ KVM_COLD void kvm_entropy_open(struct kvm_guest *guest)
     e->hardware = (guest->boot->cpu_features & KIT_CPU_RDRAND) != 0;
 }
 
-KVM_COLD int kvm_entropy(runtime_environment_t *env, void *buffer, size_t size)
+KVM_COLD int kit_kvm_entropy(runtime_environment_t *env, void *buffer, size_t size)
 {
     struct kvm_entropy *e = &KIT_CONTAINER_OF(env, struct kvm_guest, env)->entropy;
     uint8_t *out = buffer;

@@ -7,6 +7,7 @@ _Static_assert(offsetof(struct kit_kvm_boot, shared) == 56, "start.S");
 _Static_assert(offsetof(struct kit_kvm_shared, canary) == 40, "start.S");
 
 struct kvm_guest kit_kvm_guest;
+const char kit_kvm_name[] = "kvm";
 
 KVM_COLD _Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot);
 
@@ -18,7 +19,7 @@ void kvm_bell(enum kit_kvm_bell call, uint32_t value)
     __asm__ volatile("movl %1, %0" : "=m"(*word) : "r"(value) : "memory");
 }
 
-static KVM_COLD void panic_handler(runtime_environment_t *env, const char *message)
+KVM_COLD void kit_kvm_panic_handler(runtime_environment_t *env, const char *message)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
     guest->shared->message = (uintptr_t)message;
@@ -27,7 +28,7 @@ static KVM_COLD void panic_handler(runtime_environment_t *env, const char *messa
     __builtin_trap();
 }
 
-static KVM_COLD void leave(runtime_environment_t *env, int32_t code)
+KVM_COLD void kit_kvm_exit(runtime_environment_t *env, int32_t code)
 {
     (void)env;
     kvm_bell(KIT_KVM_EXIT, (uint32_t)code);
@@ -46,30 +47,30 @@ static KVM_COLD int page_call(runtime_environment_t *env, uint32_t call, void *b
     return shared->page_result;
 }
 
-static KVM_COLD int page_release(runtime_environment_t *env, void *base, size_t size)
+KVM_COLD int kit_kvm_page_release(runtime_environment_t *env, void *base, size_t size)
 {
     return page_call(env, KIT_KVM_PAGE_RELEASE, base, size, 0);
 }
 
-static KVM_COLD int page_protect(runtime_environment_t *env, void *base, size_t size,
-                                 uint32_t access)
+KVM_COLD int kit_kvm_page_protect(runtime_environment_t *env, void *base, size_t size,
+                                  uint32_t access)
 {
     return page_call(env, KIT_KVM_PAGE_PROTECT, base, size, access);
 }
 
-static int cpu_start(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
-                     void *argument, void *stack_top)
+int kit_kvm_cpu_start(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
+                      void *argument, void *stack_top)
 {
     (void)env, (void)cpu, (void)entry, (void)argument, (void)stack_top;
     return KIT_ENOTSUP;
 }
 
-static void cpu_wake(runtime_environment_t *env, uint32_t cpu)
+void kit_kvm_cpu_wake(runtime_environment_t *env, uint32_t cpu)
 {
     (void)env, (void)cpu; /* there is no other processor */
 }
 
-static KVM_COLD const char *boot_option(runtime_environment_t *env, const char *name)
+KVM_COLD const char *kit_kvm_boot_option(runtime_environment_t *env, const char *name)
 {
     const struct kit_kvm_boot *boot = KIT_CONTAINER_OF(env, struct kvm_guest, env)->boot;
     const char *at = boot->options, *end = at + boot->options_bytes;
@@ -84,6 +85,22 @@ static KVM_COLD const char *boot_option(runtime_environment_t *env, const char *
     return NULL;
 }
 
+static KVM_COLD void fill(runtime_environment_t *env)
+{
+    (void)env;
+    KIT_ENV_SET(env, panic_handler, kit_kvm_panic_handler);
+    KIT_ENV_SET(env, now_ns, kit_kvm_now_ns);
+    KIT_ENV_SET(env, wall_ns, kit_kvm_wall_ns);
+    KIT_ENV_SET(env, entropy, kit_kvm_entropy);
+    KIT_ENV_SET(env, wait, kit_kvm_wait);
+    KIT_ENV_SET(env, page_release, kit_kvm_page_release);
+    KIT_ENV_SET(env, page_protect, kit_kvm_page_protect);
+    KIT_ENV_SET(env, cpu_start, kit_kvm_cpu_start);
+    KIT_ENV_SET(env, cpu_wake, kit_kvm_cpu_wake);
+    KIT_ENV_SET(env, boot_option, kit_kvm_boot_option);
+    KIT_ENV_SET(env, exit, kit_kvm_exit);
+}
+
 _Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot)
 {
     uint64_t entered = kit_cpu_tsc();
@@ -96,27 +113,17 @@ _Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot)
     guest->env = (runtime_environment_t){
         .memory = {(void *)boot->heap_base, boot->heap_size},
         .console = &guest->console,
-        .panic_handler = panic_handler,
-        .now_ns = kvm_now_ns,
-        .wall_ns = kvm_wall_ns,
-        .entropy = kvm_entropy,
-        .wait = kvm_wait,
-        .page_release = page_release,
-        .page_protect = page_protect,
-        .cpu_start = cpu_start,
-        .cpu_wake = cpu_wake,
-        .boot_option = boot_option,
-        .exit = leave,
         .cpu_features = boot->cpu_features,
         .start_ns = boot->start_ns,
         .cpus = boot->cpus,
-        .platform = "kvm",
+        .platform = kit_kvm_name,
     };
+    fill(&guest->env);
     kvm_entropy_open(guest);
     kvm_console_open(guest);
     if (KIT_WITH_NETWORK)
         kvm_network_open(guest);
     guest->shared->main_tsc = kit_cpu_tsc();
-    leave(&guest->env, unikernel_main(&guest->env));
+    kit_kvm_exit(&guest->env, unikernel_main(&guest->env));
     __builtin_trap();
 }

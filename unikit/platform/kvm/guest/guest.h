@@ -4,13 +4,9 @@
 #ifndef KIT_PLATFORM_KVM_GUEST_H
 #define KIT_PLATFORM_KVM_GUEST_H
 
+#include <unikit/platform/console/console.h>
 #include <unikit/platform/env.h>
 #include <unikit/platform/kvm/abi.h>
-
-/* 0: the image has no network stack, and the device's driver is left out. */
-#ifndef KIT_WITH_NETWORK
-#define KIT_WITH_NETWORK 1
-#endif
 
 /* Small rather than fast: used once, or rarely. */
 #define KVM_COLD __attribute__((cold))
@@ -51,6 +47,8 @@ struct kvm_guest {
 
 extern struct kvm_guest kit_kvm_guest;
 
+KIT_ENV_DECLARE(kvm)
+
 void kvm_bell(enum kit_kvm_bell call, uint32_t value);
 
 void kvm_queue_open(struct kvm_queue *queue, const struct kit_kvm_queue *place);
@@ -68,11 +66,6 @@ void kvm_network_tick(struct kvm_guest *guest);
 /* ... at once. */
 void kvm_network_flush(struct kvm_guest *guest);
 
-uint64_t kvm_now_ns(runtime_environment_t *env);
-uint64_t kvm_wall_ns(runtime_environment_t *env);
-uint32_t kvm_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake);
-
 void kvm_entropy_open(struct kvm_guest *guest);
-int kvm_entropy(runtime_environment_t *env, void *buffer, size_t size);
 
 #endif

@@ -90,13 +90,13 @@ static uint64_t read_clock(int clock)
     return (uint64_t)time.seconds * KIT_NS_PER_S + (uint64_t)time.nanoseconds;
 }
 
-uint64_t kit_linux_now(runtime_environment_t *env)
+uint64_t kit_linux_now_ns(runtime_environment_t *env)
 {
     (void)env;
     return read_clock(CLOCK_MONOTONIC);
 }
 
-uint64_t kit_linux_wall(runtime_environment_t *env)
+uint64_t kit_linux_wall_ns(runtime_environment_t *env)
 {
     (void)env;
     return read_clock(CLOCK_REALTIME);

@@ -22,7 +22,7 @@ static bool output_ready(void)
     return ready > 0 && !kit_linux.output_closed;
 }
 
-static size_t console_write(console_interface_t *console, const char *data, size_t length)
+size_t kit_linux_console_write(console_interface_t *console, const char *data, size_t length)
 {
     (void)console;
     size_t done = 0;
@@ -38,7 +38,7 @@ static size_t console_write(console_interface_t *console, const char *data, size
     return done;
 }
 
-static size_t console_read(console_interface_t *console, char *buffer, size_t max_length)
+size_t kit_linux_console_read(console_interface_t *console, char *buffer, size_t max_length)
 {
     (void)console;
     struct linux_pollfd file = {0, POLLIN, 0};
@@ -54,7 +54,7 @@ static size_t console_read(console_interface_t *console, char *buffer, size_t ma
 
 void kit_linux_console_open(void)
 {
-    kit_linux.console.write = console_write;
-    kit_linux.console.read = console_read;
+    KIT_CONSOLE_SET(&kit_linux.console, write, kit_linux_console_write);
+    KIT_CONSOLE_SET(&kit_linux.console, read, kit_linux_console_read);
     kit_linux.env.console = &kit_linux.console;
 }

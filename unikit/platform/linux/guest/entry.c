@@ -4,6 +4,7 @@
 #include <unikit/rt/x86_64/cpu.h>
 
 struct linux_state kit_linux;
+const char kit_linux_name[] = "linux";
 
 /* Called by start.S. */
 LINUX_COLD void *kit_linux_start(uintptr_t *initial);
@@ -45,10 +46,10 @@ static void follow_parent(void)
         return;
     kit_syscall3(SYS_PRCTL, PR_SET_PDEATHSIG, SIGKILL, 0);
     if (kit_syscall3(SYS_GETPPID, 0, 0, 0) != (long)parent)
-        kit_linux_exit(LINUX_CODE_REFUSED);
+        kit_linux_leave(LINUX_CODE_REFUSED);
 }
 
-static int entropy(runtime_environment_t *env, void *buffer, size_t size)
+int kit_linux_entropy(runtime_environment_t *env, void *buffer, size_t size)
 {
     (void)env;
     size_t done = 0;
@@ -64,7 +65,7 @@ static int entropy(runtime_environment_t *env, void *buffer, size_t size)
     return KIT_OK;
 }
 
-static uint32_t wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake)
+uint32_t kit_linux_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake)
 {
     struct linux_pollfd files[2];
     uint32_t bits[2];
@@ -79,7 +80,7 @@ static uint32_t wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t 
     }
     uint64_t left = 0;
     if (deadline_ns != KIT_NEVER && deadline_ns != 0) {
-        uint64_t now = kit_linux_now(env);
+        uint64_t now = kit_linux_now_ns(env);
         left = deadline_ns > now ? deadline_ns - now : 0;
     }
     if (kit_linux_poll(files, count, left, deadline_ns == KIT_NEVER) <= 0)
@@ -95,28 +96,28 @@ static uint32_t wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t 
     return woken;
 }
 
-static int cpu_start(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
-                     void *argument, void *stack_top)
+int kit_linux_cpu_start(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
+                        void *argument, void *stack_top)
 {
     (void)env, (void)cpu, (void)entry, (void)argument, (void)stack_top;
     return KIT_ENOTSUP;
 }
 
-static void cpu_wake(runtime_environment_t *env, uint32_t cpu)
+void kit_linux_cpu_wake(runtime_environment_t *env, uint32_t cpu)
 {
     (void)env, (void)cpu;
 }
 
-static const char *boot_option(runtime_environment_t *env, const char *name)
+const char *kit_linux_boot_option(runtime_environment_t *env, const char *name)
 {
     (void)env;
     return kit_linux_option(name);
 }
 
-static void leave(runtime_environment_t *env, int32_t code)
+void kit_linux_exit(runtime_environment_t *env, int32_t code)
 {
     (void)env;
-    kit_linux_exit(code);
+    kit_linux_leave(code);
 }
 
 static LINUX_COLD uint64_t cpu_features(void)
@@ -132,7 +133,7 @@ __attribute__((used)) void *kit_linux_start(uintptr_t *initial)
     runtime_environment_t *env = &kit_linux.env;
     read_process(initial);
     kit_linux_clock_open();
-    env->start_ns = kit_linux_now(env);
+    env->start_ns = kit_linux_now_ns(env);
     kit_linux_check_arguments();
     follow_parent();
     kit_linux_memory_open();
@@ -146,20 +147,20 @@ static LINUX_COLD __attribute__((noinline)) void fill_environment(runtime_enviro
     kit_linux.network_fd = -1;
     if (KIT_WITH_NETWORK)
         kit_linux_network_open();
-    env->panic_handler = kit_linux_panic;
-    env->now_ns = kit_linux_now;
-    env->wall_ns = kit_linux_wall;
-    env->entropy = entropy;
-    env->wait = wait;
-    env->page_release = kit_linux_page_release;
-    env->page_protect = kit_linux_page_protect;
-    env->cpu_start = cpu_start;
-    env->cpu_wake = cpu_wake;
-    env->boot_option = boot_option;
-    env->exit = leave;
+    KIT_ENV_SET(env, panic_handler, kit_linux_panic_handler);
+    KIT_ENV_SET(env, now_ns, kit_linux_now_ns);
+    KIT_ENV_SET(env, wall_ns, kit_linux_wall_ns);
+    KIT_ENV_SET(env, entropy, kit_linux_entropy);
+    KIT_ENV_SET(env, wait, kit_linux_wait);
+    KIT_ENV_SET(env, page_release, kit_linux_page_release);
+    KIT_ENV_SET(env, page_protect, kit_linux_page_protect);
+    KIT_ENV_SET(env, cpu_start, kit_linux_cpu_start);
+    KIT_ENV_SET(env, cpu_wake, kit_linux_cpu_wake);
+    KIT_ENV_SET(env, boot_option, kit_linux_boot_option);
+    KIT_ENV_SET(env, exit, kit_linux_exit);
     env->cpu_features = cpu_features();
     env->cpus = 1;
-    env->platform = "linux";
+    env->platform = kit_linux_name;
 }
 
 /* Not cold: the image's main loop may be inlined here. */
@@ -167,5 +168,5 @@ __attribute__((used)) _Noreturn void kit_linux_main(void)
 {
     fill_environment(&kit_linux.env);
     kit_linux_seal();
-    kit_linux_exit(unikernel_main(&kit_linux.env));
+    kit_linux_leave(unikernel_main(&kit_linux.env));
 }

@@ -18,6 +18,7 @@
 #ifndef KIT_LINUX_LINUX_H
 #define KIT_LINUX_LINUX_H
 
+#include <unikit/platform/console/console.h>
 #include <unikit/platform/env.h>
 #include <unikit/platform/linux/guest/syscall.h>
 
@@ -57,6 +58,8 @@ struct linux_state {
 
 extern struct linux_state kit_linux;
 
+KIT_ENV_DECLARE(linux)
+
 /* The image's bounds, of platform/x86/image.ld. */
 extern char kit_image_start[], kit_image_end[], kit_text_start[], kit_text_end[];
 
@@ -72,13 +75,9 @@ LINUX_COLD _Noreturn void kit_linux_refuse(const char *what, const char *detail)
 
 /* memory.c: lays out stacks and heap; fills env.memory, stack and signal_stack. */
 LINUX_COLD void kit_linux_memory_open(void);
-int kit_linux_page_release(runtime_environment_t *env, void *base, size_t size);
-int kit_linux_page_protect(runtime_environment_t *env, void *base, size_t size, uint32_t access);
 
 /* clock.c */
 LINUX_COLD void kit_linux_clock_open(void);
-uint64_t kit_linux_now(runtime_environment_t *env);
-uint64_t kit_linux_wall(runtime_environment_t *env);
 
 /* console.c */
 LINUX_COLD void kit_linux_console_open(void);
@@ -88,12 +87,11 @@ LINUX_COLD void kit_linux_network_open(void);
 
 /* report.c */
 LINUX_COLD void kit_linux_faults_open(void);
-LINUX_COLD _Noreturn void kit_linux_panic(runtime_environment_t *env, const char *message);
 
 /* seccomp.c: from here on only the calls of the environment are left. */
 LINUX_COLD void kit_linux_seal(void);
 
-_Noreturn KIT_INLINE void kit_linux_exit(int32_t code)
+_Noreturn KIT_INLINE void kit_linux_leave(int32_t code)
 {
     for (;;)
         kit_syscall3(SYS_EXIT_GROUP, (uintptr_t)code, 0, 0);

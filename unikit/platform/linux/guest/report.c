@@ -83,7 +83,7 @@ _Noreturn void kit_linux_refuse(const char *what, const char *detail)
     begin(&line, what);
     put(&line, detail);
     end(&line);
-    kit_linux_exit(LINUX_CODE_REFUSED);
+    kit_linux_leave(LINUX_CODE_REFUSED);
 }
 
 static const char *name_of(const struct signal_context *context)
@@ -180,10 +180,10 @@ static LINUX_COLD _Noreturn void on_signal(int number, const void *info,
     }
     end(&line);
     report_backtrace(context);
-    kit_linux_exit(kit_linux.panic != NULL ? LINUX_CODE_PANIC : LINUX_CODE_FAULT);
+    kit_linux_leave(kit_linux.panic != NULL ? LINUX_CODE_PANIC : LINUX_CODE_FAULT);
 }
 
-void kit_linux_panic(runtime_environment_t *env, const char *message)
+void kit_linux_panic_handler(runtime_environment_t *env, const char *message)
 {
     (void)env;
     kit_linux.panic = message;
