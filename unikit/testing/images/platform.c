@@ -33,7 +33,7 @@ static long number(const char *text)
 
 static const char *option(const char *name)
 {
-    const char *value = environment()->boot_option(environment(), name);
+    const char *value = kit_env_boot_option(environment(), name);
     return value != NULL ? value : "-";
 }
 
@@ -41,7 +41,7 @@ static void facts(void)
 {
     runtime_environment_t *env = environment();
     uint64_t words[2] = {0, 0};
-    int rc = env->entropy(env, words, sizeof words);
+    int rc = kit_env_entropy(env, words, sizeof words);
     kit_log("entropy %d %llx%llx", rc, (unsigned long long)words[0], (unsigned long long)words[1]);
     kit_log("platform %s", env->platform);
     kit_log("cpus %u", env->cpus);
@@ -52,8 +52,8 @@ static void facts(void)
     for (size_t i = 0; i < sizeof unset; i++)
         dirty += (unsigned char)unset[i];
     kit_log("bss %lu", dirty);
-    kit_log("start %d", env->start_ns <= env->now_ns(env));
-    kit_log("cpu_start %d", env->cpu_start(env, env->cpus, NULL, NULL, NULL));
+    kit_log("start %d", env->start_ns <= kit_env_now_ns(env));
+    kit_log("cpu_start %d", kit_env_cpu_start(env, env->cpus, NULL, NULL, NULL));
 }
 
 /* The allocator has taken the front of the heap; everything behind its first pages is untouched. */
@@ -75,24 +75,24 @@ static void memory(void)
 static void clocks(void)
 {
     runtime_environment_t *env = environment();
-    kit_log("wall %llu", (unsigned long long)env->wall_ns(env));
-    uint64_t begin = env->now_ns(env), last = begin, backward = 0;
+    kit_log("wall %llu", (unsigned long long)kit_env_wall_ns(env));
+    uint64_t begin = kit_env_now_ns(env), last = begin, backward = 0;
     for (unsigned i = 0; i < 100000; i++) {
-        uint64_t next = env->now_ns(env);
+        uint64_t next = kit_env_now_ns(env);
         backward += next < last;
         last = next;
     }
     kit_log("backward %llu", (unsigned long long)backward);
-    uint64_t deadline_ns = env->now_ns(env) + 30 * KIT_NS_PER_MS;
+    uint64_t deadline_ns = kit_env_now_ns(env) + 30 * KIT_NS_PER_MS;
     uint32_t woken = 0;
-    while (env->now_ns(env) < deadline_ns && woken == 0)
-        woken = env->wait(env, deadline_ns, 0);
-    uint64_t now = env->now_ns(env);
+    while (kit_env_now_ns(env) < deadline_ns && woken == 0)
+        woken = kit_env_wait(env, deadline_ns, 0);
+    uint64_t now = kit_env_now_ns(env);
     kit_log("woken %u", woken);
     kit_log("late %lld", (long long)(now - deadline_ns));
-    begin = env->now_ns(env);
-    env->wait(env, 1, KIT_WAKE_CONSOLE);
-    kit_log("past %llu", (unsigned long long)(env->now_ns(env) - begin));
+    begin = kit_env_now_ns(env);
+    kit_env_wait(env, 1, KIT_WAKE_CONSOLE);
+    kit_log("past %llu", (unsigned long long)(kit_env_now_ns(env) - begin));
 }
 
 /* Two pages of the heap that the allocator does not hold. */
@@ -108,22 +108,22 @@ static void pages(const char *what)
     char *page = spare();
     page[5] = 1;
     page[PAGE] = 2;
-    int rc = env->page_release(env, page, PAGE);
+    int rc = kit_env_page_release(env, page, PAGE);
     kit_log("release %d %d %d", rc, page[5], page[PAGE]);
-    kit_log("odd %d %d", env->page_release(env, page + 1, PAGE),
-            env->page_protect(env, page, PAGE - 1, KIT_PAGE_READ));
-    kit_log("outside %d %d", env->page_release(env, page, env->memory.size),
-            env->page_protect(env, (char *)env->memory.base_address - PAGE, PAGE, 0));
-    kit_log("executable %d", env->page_protect(env, page, PAGE, 4));
-    kit_log("protect %d", env->page_protect(env, page, PAGE, KIT_PAGE_READ));
+    kit_log("odd %d %d", kit_env_page_release(env, page + 1, PAGE),
+            kit_env_page_protect(env, page, PAGE - 1, KIT_PAGE_READ));
+    kit_log("outside %d %d", kit_env_page_release(env, page, env->memory.size),
+            kit_env_page_protect(env, (char *)env->memory.base_address - PAGE, PAGE, 0));
+    kit_log("executable %d", kit_env_page_protect(env, page, PAGE, 4));
+    kit_log("protect %d", kit_env_page_protect(env, page, PAGE, KIT_PAGE_READ));
     kit_log("read %d", page[5]);
     if (is(what, "write"))
         page[5] = 1;
     if (is(what, "none")) {
-        env->page_protect(env, page, PAGE, KIT_PAGE_NONE);
+        kit_env_page_protect(env, page, PAGE, KIT_PAGE_NONE);
         kit_log("read %d", page[5]);
     }
-    int again = env->page_protect(env, page, PAGE, KIT_PAGE_READ | KIT_PAGE_WRITE);
+    int again = kit_env_page_protect(env, page, PAGE, KIT_PAGE_READ | KIT_PAGE_WRITE);
     page[5] = 7;
     kit_log("writable %d %d", again, page[5]);
 }
@@ -166,8 +166,8 @@ static _Noreturn void echo(void)
     char buffer[64];
     say("ready\n");
     for (;;) {
-        env->wait(env, KIT_NEVER, KIT_WAKE_CONSOLE);
-        size_t length = env->console->read(env->console, buffer, sizeof buffer);
+        kit_env_wait(env, KIT_NEVER, KIT_WAKE_CONSOLE);
+        size_t length = kit_console_input(env->console, buffer, sizeof buffer);
         if (length != 0 && buffer[0] == '.')
             kit_exit(0);
         kit_print(buffer, length);
@@ -188,12 +188,12 @@ static _Noreturn void frames(void)
     kit_log("none %d", network->receive_packet(network, buffer, sizeof buffer));
     say("ready\n");
     for (;;) {
-        env->wait(env, KIT_NEVER, KIT_WAKE_NETWORK);
+        kit_env_wait(env, KIT_NEVER, KIT_WAKE_NETWORK);
         int length = network->receive_packet(network, buffer, sizeof buffer);
         if (length < 0)
             kit_exit(9);
         while (length > 0 && network->send_packet(network, buffer, (size_t)length) == KIT_EAGAIN)
-            env->wait(env, env->now_ns(env) + KIT_NS_PER_MS, KIT_WAKE_NETWORK);
+            kit_env_wait(env, kit_env_now_ns(env) + KIT_NS_PER_MS, KIT_WAKE_NETWORK);
     }
 }
 
@@ -203,7 +203,7 @@ static _Noreturn void stay(bool spin)
     say("ready\n");
     for (;;)
         if (!spin)
-            env->wait(env, KIT_NEVER, KIT_WAKE_NETWORK);
+            kit_env_wait(env, KIT_NEVER, KIT_WAKE_NETWORK);
 }
 
 int init_application(void)
