@@ -166,21 +166,21 @@ static void mini_close(struct kit_net *net)
     kit_alloc_free(m->alloc, m, sizeof(*m), 0);
 }
 
+static void *mini_alloc_zeroed(struct mini *m, size_t size)
+{
+    void *block = mini_alloc(m, size);
+    return block != NULL ? memset(block, 0, size) : NULL;
+}
+
 static int mini_open_tables(struct mini *m)
 {
-    size_t buckets = m->bucket_mask + 1;
-    m->buckets = mini_alloc(m, sizeof(void *) * buckets);
-    m->tw_buckets = mini_alloc(m, sizeof(void *) * buckets);
+    size_t buckets = (m->bucket_mask + 1) * sizeof(void *);
+    m->buckets = mini_alloc_zeroed(m, buckets);
+    m->tw_buckets = mini_alloc_zeroed(m, buckets);
     m->heap = mini_alloc(m, sizeof(void *) * (m->connections + 1));
-    m->arps = mini_alloc(m, sizeof(struct mini_arp) * m->arp_count);
-    if (m->arps != NULL) {
-        memset(m->arps, 0, sizeof(struct mini_arp) * m->arp_count);
-        m->arp_last = m->arps;
-    }
+    m->arp_last = m->arps = mini_alloc_zeroed(m, sizeof(struct mini_arp) * m->arp_count);
     if (m->buckets == NULL || m->tw_buckets == NULL || m->heap == NULL || m->arps == NULL)
         return KIT_ENOMEM;
-    memset(m->buckets, 0, sizeof(void *) * buckets);
-    memset(m->tw_buckets, 0, sizeof(void *) * buckets);
     return mini_link_open(m);
 }
 
