@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from unikit.testing.alloc import check_allocator as check_allocator
     from unikit.testing.console import check_console as check_console
     from unikit.testing.net import check_netif as check_netif
+    from unikit.testing.net import check_stack as check_stack
     from unikit.testing.platform import check_platform as check_platform
     from unikit.testing.report import NotConforming as NotConforming
     from unikit.testing.report import Outcome as Outcome
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 _HOME = {"NotConforming": "report", "Outcome": "report", "VirtualEnvironment": "virtual",
          "check_allocator": "alloc", "check_console": "console", "check_netif": "net",
-         "check_platform": "platform", "check_scheduler": "sched"}
+         "check_platform": "platform", "check_scheduler": "sched", "check_stack": "net"}
 
 __all__ = ["NotConforming", "Outcome", "VirtualEnvironment", "check_allocator", "check_console",
-           "check_netif", "check_platform", "check_scheduler"]
+           "check_netif", "check_platform", "check_scheduler", "check_stack"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ static bool faults_done(void *argument)
 }
 
 static void faults_transfer(struct world *w, struct kit_wire_faults faults, uint64_t seed,
-                            uint64_t size, uint64_t limit_s)
+                            uint64_t size, uint64_t limit_ms)
 {
     struct world_peer client = {.seed = seed, .expect = seed + 1, .total = size},
                       server = {.seed = seed + 1, .expect = seed, .total = size / 2};
@@ -21,7 +21,7 @@ static void faults_transfer(struct world *w, struct kit_wire_faults faults, uint
         return;
     uint64_t memory = w->memory.used;
     if (world_pair(w, &l, &client, &server)) {
-        KIT_CHECK(w->report, world_run(w, faults_done, both, limit_s * WORLD_SECOND));
+        KIT_CHECK(w->report, world_run(w, faults_done, both, limit_ms * KIT_NS_PER_MS));
         KIT_CHECK_EQUAL(w->report, server.received, size);
         KIT_CHECK_EQUAL(w->report, client.received, size / 2);
         KIT_CHECK(w->report, client.eof && server.eof);
@@ -40,27 +40,79 @@ static void faults_test_transfers(struct world *w)
         const char *name;
         struct kit_wire_faults faults;
         uint64_t size;
-        uint64_t limit_s;
+        uint64_t limit_ms; /* enough for buffers of 2 KiB, not for a stack that stalls */
     } cases[] = {
-        {"a clean cable", {.delay_ns = 50000}, 3 << 20, 60},
-        {"a slow clean cable", {.delay_ns = 50000000}, 1 << 20, 120},
-        {"1 % loss", {.delay_ns = 50000, .drop = 100}, 3 << 20, 300},
-        {"10 % loss", {.delay_ns = 50000, .drop = 1000}, 1 << 19, 1800},
-        {"reordering", {.delay_ns = 200000, .reorder = 2000}, 1 << 20, 300},
-        {"duplicates", {.delay_ns = 50000, .duplicate = 2000}, 1 << 20, 300},
-        {"damage", {.delay_ns = 50000, .corrupt = 200}, 1 << 20, 600},
+        {"a clean cable", {.delay_ns = 50000}, 3 << 20, 2000},
+        {"a slow clean cable", {.delay_ns = 50000000}, 1 << 20, 200000},
+        {"1 % loss", {.delay_ns = 50000, .drop = 100}, 3 << 20, 30000},
+        {"10 % loss", {.delay_ns = 50000, .drop = 1000}, 1 << 19, 120000},
+        {"reordering", {.delay_ns = 200000, .reorder = 2000}, 1 << 20, 5000},
+        {"duplicates", {.delay_ns = 50000, .duplicate = 2000}, 1 << 20, 2000},
+        {"damage", {.delay_ns = 50000, .corrupt = 200}, 1 << 20, 30000},
         {"all of it",
          {.delay_ns = 1000000, .drop = 100, .duplicate = 300, .reorder = 300, .corrupt = 100},
          1 << 19,
-         1800},
+         30000},
     };
     for (unsigned i = 0; i < KIT_ARRAY_SIZE(cases); i++) {
         KIT_TEST(w->report, cases[i].name);
-        faults_transfer(w, cases[i].faults, 100 + i, cases[i].size, cases[i].limit_s);
+        faults_transfer(w, cases[i].faults, 100 + i, cases[i].size, cases[i].limit_ms);
     }
     KIT_TEST(w->report, "small transfers over bad cables of many seeds");
     for (unsigned i = 0; i < 30; i++)
-        faults_transfer(w, cases[7].faults, 1000 + i, 5000 * i, 1800);
+        faults_transfer(w, cases[7].faults, 1000 + i, 5000 * i, 300000);
+}
+
+enum { TALKERS = 100 };
+
+struct faults_talkers {
+    struct world_peer clients[TALKERS];
+    struct world_peer servers[TALKERS];
+    size_t count;
+};
+
+static bool faults_all_done(void *argument)
+{
+    struct faults_talkers *t = argument;
+    for (size_t i = 0; i < t->count; i++) {
+        if (!t->clients[i].done)
+            return false;
+    }
+    return true;
+}
+
+static void faults_test_talkers(struct world *w)
+{
+    struct faults_talkers *t = kit_alloc_alloc(w->memory.inner, sizeof *t, 0);
+    struct world_listener l;
+    KIT_TEST(w->report, "many connections at once over a bad cable");
+    KIT_REQUIRE(w->report, t != NULL);
+    memset(t, 0, sizeof *t);
+    if (world_open(w, (struct kit_wire_faults){.delay_ns = 1000000, .drop = 500, .reorder = 500},
+                   250)) {
+        l = (struct world_listener){.peers = t->servers, .count = TALKERS};
+        KIT_CHECK_EQUAL(
+            w->report, kit_net_tcp_listen(w->nets[1], 80, TALKERS, world_on_accept, &l, &l.tcp), 0);
+        for (size_t i = 0; i < TALKERS;
+             i++) { /* who talks to whom is not known, so all say alike */
+            t->clients[i] = (struct world_peer){.total = 20000, .seed = 8, .expect = 9};
+            t->servers[i] =
+                (struct world_peer){.world = w, .total = 100 * (i + 1), .seed = 9, .expect = 8};
+            if (world_connect(w, 0, 80, &t->clients[t->count]) != 0)
+                break;
+            t->count++;
+            world_step(w);
+        }
+        KIT_CHECK(w->report, t->count >= 8);
+        KIT_CHECK(w->report, world_run(w, faults_all_done, t, 600 * WORLD_SECOND));
+        for (size_t i = 0; i < t->count; i++) {
+            KIT_CHECK_EQUAL(w->report, t->clients[i].error, 0);
+            KIT_CHECK_EQUAL(w->report, t->servers[i].received, 20000);
+            KIT_CHECK(w->report, !t->clients[i].wrong && !t->servers[i].wrong);
+        }
+        world_close(w);
+    }
+    kit_alloc_free(w->memory.inner, t, sizeof *t, 0);
 }
 
 /* What lossless short connections need at least and a stalled one much exceeds. */
@@ -272,6 +324,7 @@ static void faults_test_hostile(struct world *w)
 void kit_suite_net_faults(struct world *w, uint64_t connections)
 {
     faults_test_transfers(w);
+    faults_test_talkers(w);
     faults_test_many(w, connections);
     faults_test_limit(w);
     faults_test_starved_open(w);

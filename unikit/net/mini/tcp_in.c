@@ -313,7 +313,8 @@ static bool in_time_wait(struct mini *m, struct mini_time_wait *w, const struct 
     return false;
 }
 
-/* Room for one more that is being opened: by dropping the oldest such, if need be. */
+/* Room for one more that is being opened. If there is none the oldest goes whose peer left our SYN
+ * unanswered for a second, as those of a flood do; peers that answer are not sacrificed. */
 static struct mini_tcp *in_new(struct mini *m, struct mini_listener *l,
                                const struct mini_segment *s, uint32_t hash)
 {
@@ -322,8 +323,10 @@ static struct mini_tcp *in_new(struct mini *m, struct mini_listener *l,
         t = mini_tcp_new(m, s->remote_ip, s->remote_port, s->local_port, hash);
     if (t != NULL || kit_list_empty(&l->half))
         return t;
-    m->stats.dropped_full++;
-    mini_tcp_end(m, KIT_CONTAINER_OF(l->half.next, struct mini_tcp, listener_link), 0);
+    struct mini_tcp *oldest = KIT_CONTAINER_OF(l->half.next, struct mini_tcp, listener_link);
+    if (oldest->retries == 0)
+        return NULL;
+    mini_tcp_end(m, oldest, 0);
     mini_reap(m);
     return mini_tcp_new(m, s->remote_ip, s->remote_port, s->local_port, hash);
 }
