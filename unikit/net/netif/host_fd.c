@@ -8,7 +8,6 @@
 #endif
 #include <unikit/net/netif/host_fd.h>
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -16,6 +15,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include <unikit/net/wire/text.h>
 
 enum { MTU_MIN = 68, MTU_MAX = 65521 }; /* RFC 791; 65535 with the Ethernet header */
 enum { SOCKET_BATCH = 64 };
@@ -54,13 +55,24 @@ static int failed(struct host_fd *self)
     }
 }
 
-static int fd_send(network_interface_t *network, const void *data, size_t length)
+/* Why the frame cannot be sent, or 0. */
+static int refusal(struct host_fd *self, const struct kit_frame *frame)
 {
-    struct host_fd *self = of(network);
-    if (length < KIT_NETIF_HEADER || length > (size_t)network->mtu + KIT_NETIF_HEADER) {
+    size_t most = (size_t)self->netif.network.mtu + KIT_NETIF_HEADER;
+    if (frame->length < KIT_NETIF_HEADER || frame->length > most) {
         self->stats.dropped_size++;
         return KIT_EMSGSIZE;
     }
+    return frame->flags || frame->gso_type ? KIT_EIO : 0; /* no offloads here */
+}
+
+static int fd_send(network_interface_t *network, const void *data, size_t length)
+{
+    struct host_fd *self = of(network);
+    const struct kit_frame frame = {.length = length > UINT32_MAX ? UINT32_MAX : (uint32_t)length};
+    int rc = refusal(self, &frame);
+    if (rc)
+        return rc;
     ssize_t done;
     do
         done = write(self->netif.fd, data, length);
@@ -97,16 +109,15 @@ static int fd_receive(network_interface_t *network, void *buffer, size_t max_len
 static int fd_configure(network_interface_t *network, const char *ip, const char *netmask)
 {
     (void)network;
-    struct in_addr address;
-    return inet_pton(AF_INET, ip, &address) == 1 && inet_pton(AF_INET, netmask, &address) == 1
-               ? 0
-               : KIT_EINVAL;
+    return kit_ipv4_parse_pair(ip, netmask) ? 0 : KIT_EINVAL;
 }
 
 static int fd_send_batch(network_interface_t *network, const struct kit_frame *frames, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        int rc = fd_send(network, frames[i].data, frames[i].length);
+        int rc = refusal(of(network), &frames[i]);
+        if (!rc)
+            rc = fd_send(network, frames[i].data, frames[i].length);
         if (rc < 0)
             return i ? (int)i : rc;
     }
@@ -136,16 +147,17 @@ static int socket_send_batch(network_interface_t *network, const struct kit_fram
     struct host_fd *self = of(network);
     struct mmsghdr messages[SOCKET_BATCH];
     struct iovec parts[SOCKET_BATCH];
-    size_t most = (size_t)network->mtu + KIT_NETIF_HEADER, ready = 0;
+    size_t ready = 0;
+    int rc = 0;
     for (; ready < count && ready < SOCKET_BATCH; ready++) {
-        const struct kit_frame *frame = &frames[ready];
-        if (frame->length < KIT_NETIF_HEADER || frame->length > most)
+        rc = refusal(self, &frames[ready]);
+        if (rc)
             break;
-        parts[ready] = (struct iovec){frame->data, frame->length};
+        parts[ready] = (struct iovec){frames[ready].data, frames[ready].length};
         messages[ready] = (struct mmsghdr){.msg_hdr = {.msg_iov = &parts[ready], .msg_iovlen = 1}};
     }
-    if (ready < 2)
-        return count ? fd_send_batch(network, frames, 1) : 0;
+    if (!ready)
+        return rc;
     int done;
     do
         done = sendmmsg(self->netif.fd, messages, (unsigned)ready, MSG_NOSIGNAL);

@@ -124,6 +124,24 @@ static void run_sockets(struct user *user)
         run_stack(user);
 }
 
+/* How many frames the stack took, or KIT_EPANIC: it must not be used again. */
+static int pass_guarded(struct user *user, const struct kit_frame *frames, size_t count)
+{
+    volatile int taken = 0;
+    user->broken = true; /* unless it comes back */
+    KIT_GUARDED(taken = (int)take_frames(user, frames, count), return KIT_EPANIC);
+    user->broken = false;
+    return taken;
+}
+
+/* Why the frame cannot be taken, or 0. */
+static int refusal(const struct user *user, const struct kit_frame *frame)
+{
+    if (frame->length < KIT_NETIF_HEADER || frame->length > user->wire.slot_size)
+        return KIT_EMSGSIZE;
+    return frame->flags || frame->gso_type ? KIT_EIO : 0; /* no offloads here */
+}
+
 static int user_send_batch(network_interface_t *network, const struct kit_frame *frames,
                            size_t count)
 {
@@ -131,19 +149,18 @@ static int user_send_batch(network_interface_t *network, const struct kit_frame 
     if (user->broken)
         return KIT_EPANIC;
     size_t good = 0;
-    while (good < count && frames[good].length >= KIT_NETIF_HEADER &&
-           frames[good].length <= user->wire.slot_size)
+    int why = 0;
+    while (good < count && !(why = refusal(user, &frames[good])))
         good++;
     if (!good)
-        return count ? KIT_EMSGSIZE : 0;
-    volatile size_t taken = 0;
-    user->broken = true; /* unless the stack comes back */
-    KIT_GUARDED(taken = take_frames(user, frames, good), return KIT_EPANIC);
-    user->broken = false;
-    for (size_t i = 0; i < taken; i++)
+        return why;
+    int taken = pass_guarded(user, frames, good);
+    if (taken <= 0)
+        return taken ? taken : KIT_EAGAIN;
+    for (int i = 0; i < taken; i++)
         user->stats.bytes_out += frames[i].length;
-    user->stats.frames_out += taken;
-    return taken ? (int)taken : KIT_EAGAIN;
+    user->stats.frames_out += (uint64_t)taken;
+    return taken;
 }
 
 static int user_send(network_interface_t *network, const void *data, size_t length)

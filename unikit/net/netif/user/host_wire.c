@@ -4,9 +4,10 @@
  * is full the stack hears KIT_EAGAIN and keeps its data, so nothing is lost. */
 #include <unikit/net/netif/user/host.h>
 
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <unikit/net/wire/text.h>
 
 static struct user_wire *of(network_interface_t *network)
 {
@@ -44,10 +45,7 @@ static int wire_receive(network_interface_t *network, void *buffer, size_t max_l
 static int wire_configure(network_interface_t *network, const char *ip, const char *netmask)
 {
     (void)network;
-    struct in_addr address;
-    return inet_pton(AF_INET, ip, &address) == 1 && inet_pton(AF_INET, netmask, &address) == 1
-               ? 0
-               : KIT_EINVAL;
+    return kit_ipv4_parse_pair(ip, netmask) ? 0 : KIT_EINVAL;
 }
 
 static int wire_send_batch(network_interface_t *network, const struct kit_frame *frames,
