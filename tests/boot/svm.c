@@ -104,9 +104,11 @@ static void run(const struct image *image, const char *argument)
     }
     kit_kvm_input(vm, "..", 2); /* for those that wait for a key */
     int count;
-    const uint64_t patience_ms = 1500;
+    /* these two never end by themselves; the rest may be slow on an emulated processor */
+    const bool endless = strcmp(argument, "spin") == 0 || strcmp(argument, "idle") == 0;
     while (have < sizeof output - 1 &&
-           (count = kit_kvm_read(vm, output + have, sizeof output - 1 - have, patience_ms)) > 0)
+           (count = kit_kvm_read(vm, output + have, sizeof output - 1 - have,
+                                 endless && have > 0 ? 300 : 20000)) > 0)
         have += (size_t)count;
     kit_kvm_stop(vm);
     while (kit_kvm_read(vm, options, sizeof options, 1000) >= 0)
