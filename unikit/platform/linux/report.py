@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import re
-
-from unikit.platform.api import BootImage
+from unikit.platform.api import PAGE, BootImage
 
 PREFIX = "unikit: "
 _LIMIT = 1 << 16
-_FAULT = re.compile(r"(?P<text>.*) vector=(?P<vector>\S+) error=(?P<error>\S+) "
-                    r"address=(?P<address>\S+)$")
 _PAGE_FAULT = 14
+_SEGV_ACCERR = 2
+_PRESENT, _WRITE, _FETCH = 1, 2, 16
+_VECTORS = {
+    0: "division error", 3: "breakpoint", 6: "invalid instruction",
+    12: "non-canonical stack address", 13: "privileged instruction or non-canonical address",
+    16: "floating point error", 17: "unaligned access", 19: "vector arithmetic error",
+}
 
 
 class Report:
     """The report of one image, collected from its standard error.
 
     :ivar kind: ``"panic"``, ``"fault"`` or empty.
-    :ivar text: the panic's message, or the fault in words.
+    :ivar text: the panic's message.
     :ivar refusal: why the image did not start, or empty.
-    :ivar registers: name to value.
+    :ivar registers: name to value; ``vec``, ``err`` and ``cr2`` of the exception, ``cod`` the
+        ``si_code`` of its signal, ``stk`` the lowest address of the stack.
     """
 
     def __init__(self) -> None:
@@ -28,7 +32,6 @@ class Report:
         self.text = ""
         self.refusal = ""
         self.registers: dict[str, int] = {}
-        self._fault: dict[str, int] = {}
         self._addresses: list[int] = []
 
     def feed(self, data: bytes) -> None:
@@ -41,52 +44,64 @@ class Report:
     def _take(self, line: str) -> None:
         if not line.startswith(PREFIX):
             return
-        word, _, rest = line.removeprefix(PREFIX).partition(": ")
-        if word == "panic" and not self.kind:
-            self.kind, self.text = "panic", rest
-        elif word == "fault" and not self.kind:
-            match = _FAULT.match(rest)
-            self.kind, self.text = "fault", match["text"] if match else rest
-            if match:
-                self._fault = {name: _number(match[name])
-                               for name in ("vector", "error", "address")}
-        elif word == "registers":
-            pairs = (pair.partition("=") for pair in rest.split())
+        line = line.removeprefix(PREFIX)
+        word, *rest = line.split()
+        if self.kind and word == "registers":
+            pairs = (pair.partition("=") for pair in rest)
             self.registers = {name: _number(value) for name, _, value in pairs}
-        elif word == "backtrace":
-            self._addresses = [_number(value) for value in rest.split()]
-        elif not self.kind:
-            self.refusal = line.removeprefix(PREFIX)
+        elif self.kind and word == "backtrace":
+            self._addresses = [_number(value) for value in rest]
+        elif line.startswith("panic: "):
+            self.kind, self.text = "panic", line.removeprefix("panic: ")
+        elif line == "fault":
+            self.kind = "fault"
+        else:
+            self.refusal = line
 
     def sentence(self, image: BootImage) -> str:
         """Return what happened, to follow the machine's name."""
         if self.kind == "panic":
             return f"panicked: {self.text}"
-        where = ""
-        if self._fault.get("vector") == _PAGE_FAULT:
-            where = f" {self._fault['address']:#x}"
-        said = f"faulted: {self.text}{where}"
-        if self._addresses:
-            said += f" in {image.symbolise(self._addresses[0])}"
-        return said + f" (vector {self._fault.get('vector', 0)})"
+        place = f", in {image.symbolise(self._addresses[0])}" if self._addresses else ""
+        return f"faulted: {self._fault(image)}{place} (vector {self.registers.get('vec', 0)})"
+
+    def _fault(self, image: BootImage) -> str:
+        vector, error, address = (self.registers.get(name, 0) for name in ("vec", "err", "cr2"))
+        if vector != _PAGE_FAULT:
+            return _VECTORS.get(vector, f"exception {vector}")
+        verb = "execution of" if error & _FETCH else "write to" if error & _WRITE else "read of"
+        stack = self.registers.get("stk", 0)
+        if stack - PAGE <= address < stack:
+            return f"stack overflow: {verb} the guard below the stack at {address:#x}"
+        if not error & _PRESENT and self.registers.get("cod") != _SEGV_ACCERR:
+            where = "the null page" if address < PAGE else "unmapped memory"
+            return f"{verb} {where} at {address:#x}"
+        kind = "protected"
+        if error & _PRESENT:
+            kind = {"write to": "read-only", "execution of": "non-executable"}.get(verb, kind)
+        return f"{verb} {kind} memory at {address:#x}" + _segment(image, address)
 
     def frames(self, image: BootImage) -> list[str]:
         """Return the backtrace, innermost first: address and ``name+0x12``."""
         lines = []
         for index, address in enumerate(self._addresses):
             inside = address if index == 0 else address - 1  # a call may end its function
-            name = image.symbolise(inside)
-            if index and name != f"{inside:#x}":
-                base, _, offset = name.rpartition("+")
-                name = f"{base}+{int(offset, 16) + 1:#x}"
-            elif index:
-                name = f"{address:#x}"
+            base, plus, offset = image.symbolise(inside).rpartition("+")
+            name = f"{base}+{int(offset, 16) + (index > 0):#x}" if plus else "?"
             lines.append(f"{address:#x} {name}")
         return lines
 
 
+def _segment(image: BootImage, address: int) -> str:
+    for segment in image.segments:
+        if segment.address // PAGE * PAGE <= address < segment.address + segment.size:
+            kind = "code" if segment.executable else "data" if segment.writable else "constants"
+            return f" in the image's {kind}"
+    return ""
+
+
 def _number(text: str) -> int:
     try:
-        return int(text, 0)
+        return int(text, 16)
     except ValueError:
         return 0

@@ -41,7 +41,7 @@ enum { DT_NULL = 0, DT_HASH = 4, DT_STRTAB = 5, DT_SYMTAB = 6, DT_GNU_HASH = 0x6
 
 /* The dynamic symbols are as many as lie before the string table: in every vDSO the linker puts
  * .dynstr right behind .dynsym (checked: else it is not used). */
-static uintptr_t find_symbol(uintptr_t base, const char *name)
+static LINUX_COLD uintptr_t find_symbol(uintptr_t base, const char *name)
 {
     const struct elf_header *header = (const struct elf_header *)base;
     const struct elf_program *programs =
@@ -75,9 +75,9 @@ static uintptr_t find_symbol(uintptr_t base, const char *name)
 
 void kit_linux_clock_open(void)
 {
-    if (kit_linux.process.vdso != 0)
+    if (kit_linux.vdso != 0)
         kit_linux.clock_gettime =
-            (linux_clock_gettime)find_symbol(kit_linux.process.vdso, "__vdso_clock_gettime");
+            (linux_clock_gettime)find_symbol(kit_linux.vdso, "__vdso_clock_gettime");
 }
 
 static uint64_t read_clock(int clock)

@@ -10,7 +10,7 @@
 #include <unikit/platform/linux/guest/linux.h>
 
 enum { PIPE_BUF = 4096 };
-#define OUTPUT_PATIENCE (50 * KIT_NS_PER_MS)
+#define OUTPUT_PATIENCE (500 * KIT_NS_PER_MS)
 
 static bool output_ready(void)
 {
@@ -50,11 +50,4 @@ size_t kit_linux_console_read(console_interface_t *console, char *buffer, size_t
     if (count != -LINUX_EAGAIN && count != -LINUX_EINTR)
         kit_linux.input_closed = true; /* end of file, or a terminal that is gone */
     return 0;
-}
-
-void kit_linux_console_open(void)
-{
-    KIT_CONSOLE_SET(&kit_linux.console, write, kit_linux_console_write);
-    KIT_CONSOLE_SET(&kit_linux.console, read, kit_linux_console_read);
-    kit_linux.env.console = &kit_linux.console;
 }

@@ -6,37 +6,9 @@
 struct linux_state kit_linux;
 const char kit_linux_name[] = "linux";
 
-/* Called by start.S. */
-LINUX_COLD void *kit_linux_start(uintptr_t *initial);
+/* Called by start.S, the second on the stack that the first returns. */
+LINUX_COLD void *kit_linux_start(char **initial, const uintptr_t *auxiliary);
 _Noreturn void kit_linux_main(void);
-
-static void read_process(uintptr_t *initial)
-{
-    struct linux_process *process = &kit_linux.process;
-    size_t count = initial[0];
-    process->arguments = (char **)&initial[count == 0 ? 1 : 2];
-    uintptr_t *word = &initial[1 + count + 1];
-    while (*word != 0)
-        word++;
-    for (word++; word[0] != AT_NULL; word += 2) {
-        switch (word[0]) {
-        case AT_RANDOM: /* the other eight bytes are the stack protector's */
-            memcpy(&process->random, (const char *)word[1] + 8, sizeof process->random);
-            break;
-        case AT_HWCAP2:
-            process->hwcap2 = word[1];
-            break;
-        case AT_SYSINFO_EHDR:
-            process->vdso = word[1];
-            break;
-        case AT_MINSIGSTKSZ:
-            process->signal_frame = word[1];
-            break;
-        default:
-            break;
-        }
-    }
-}
 
 /* Ends with the parent, also if that one ended before the call. */
 static void follow_parent(void)
@@ -67,33 +39,18 @@ int kit_linux_entropy(runtime_environment_t *env, void *buffer, size_t size)
 
 uint32_t kit_linux_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake)
 {
-    struct linux_pollfd files[2];
-    uint32_t bits[2];
-    size_t count = 0;
-    if ((wake & KIT_WAKE_CONSOLE) != 0 && !kit_linux.input_closed) {
-        bits[count] = KIT_WAKE_CONSOLE;
-        files[count++] = (struct linux_pollfd){0, POLLIN, 0};
-    }
-    if (KIT_WITH_NETWORK && (wake & KIT_WAKE_NETWORK) != 0 && kit_linux.network_fd >= 0) {
-        bits[count] = KIT_WAKE_NETWORK;
-        files[count++] = (struct linux_pollfd){kit_linux.network_fd, POLLIN, 0};
-    }
-    uint64_t left = 0;
-    if (deadline_ns != KIT_NEVER && deadline_ns != 0) {
-        uint64_t now = kit_linux_now_ns(env);
-        left = deadline_ns > now ? deadline_ns - now : 0;
-    }
-    if (kit_linux_poll(files, count, left, deadline_ns == KIT_NEVER) <= 0)
-        return 0;
-    uint32_t woken = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (files[i].revents == 0)
-            continue;
-        woken |= bits[i];
-        if (bits[i] == KIT_WAKE_CONSOLE && (files[i].revents & POLLNVAL) != 0)
-            kit_linux.input_closed = true;
-    }
-    return woken;
+    struct linux_pollfd console = {-1, POLLIN, 0}, network = {-1, POLLIN, 0}; /* -1: is left out */
+    if ((wake & KIT_WAKE_CONSOLE) != 0 && !kit_linux.input_closed)
+        console.fd = 0;
+    if (KIT_WITH_NETWORK && (wake & KIT_WAKE_NETWORK) != 0)
+        network.fd = kit_linux.network_fd;
+    struct linux_pollfd files[2] = {console, network};
+    uint64_t now = kit_linux_now_ns(env);
+    kit_linux_poll(files, 2, deadline_ns > now ? deadline_ns - now : 0, deadline_ns == KIT_NEVER);
+    if ((files[0].revents & POLLNVAL) != 0)
+        kit_linux.input_closed = true;
+    return (files[0].revents != 0 ? KIT_WAKE_CONSOLE : 0u) |
+           (files[1].revents != 0 ? KIT_WAKE_NETWORK : 0u);
 }
 
 int kit_linux_cpu_start(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
@@ -123,30 +80,29 @@ void kit_linux_exit(runtime_environment_t *env, int32_t code)
 static LINUX_COLD uint64_t cpu_features(void)
 {
     uint64_t features = kit_cpu_detect();
-    if ((kit_linux.process.hwcap2 & HWCAP2_FSGSBASE) == 0) /* the kernel decides, not CPUID */
+    if ((kit_linux.hwcap2 & HWCAP2_FSGSBASE) == 0) /* the kernel decides, not CPUID */
         features &= ~KIT_CPU_FSGSBASE;
     return features;
 }
 
-__attribute__((used)) void *kit_linux_start(uintptr_t *initial)
+static LINUX_COLD void read_auxiliary(const uintptr_t *vector)
 {
-    runtime_environment_t *env = &kit_linux.env;
-    read_process(initial);
-    kit_linux_clock_open();
-    env->start_ns = kit_linux_now_ns(env);
-    kit_linux_check_arguments();
-    follow_parent();
-    kit_linux_memory_open();
-    kit_linux_faults_open();
-    return (void *)kit_linux.stack.end;
+    struct linux_state *state = &kit_linux;
+    uintptr_t values[AT_SYSINFO_EHDR + 1] = {0};
+    for (; vector[0] != AT_NULL; vector += 2)
+        if (vector[0] < KIT_ARRAY_SIZE(values))
+            values[vector[0]] = vector[1];
+    if (values[AT_RANDOM] != 0) /* its first eight bytes are the stack protector's */
+        state->random = ((const uint64_t *)values[AT_RANDOM])[1];
+    state->hwcap2 = values[AT_HWCAP2];
+    state->vdso = values[AT_SYSINFO_EHDR];
 }
 
-static LINUX_COLD __attribute__((noinline)) void fill_environment(runtime_environment_t *env)
+static LINUX_COLD void fill_environment(runtime_environment_t *env)
 {
-    kit_linux_console_open();
-    kit_linux.network_fd = -1;
-    if (KIT_WITH_NETWORK)
-        kit_linux_network_open();
+    KIT_CONSOLE_SET(&kit_linux.console, write, kit_linux_console_write);
+    KIT_CONSOLE_SET(&kit_linux.console, read, kit_linux_console_read);
+    env->console = &kit_linux.console;
     KIT_ENV_SET(env, panic_handler, kit_linux_panic_handler);
     KIT_ENV_SET(env, now_ns, kit_linux_now_ns);
     KIT_ENV_SET(env, wall_ns, kit_linux_wall_ns);
@@ -163,10 +119,26 @@ static LINUX_COLD __attribute__((noinline)) void fill_environment(runtime_enviro
     env->platform = kit_linux_name;
 }
 
+__attribute__((used)) void *kit_linux_start(char **initial, const uintptr_t *auxiliary)
+{
+    runtime_environment_t *env = &kit_linux.env;
+    read_auxiliary(auxiliary);
+    kit_linux_clock_open();
+    env->start_ns = kit_linux_now_ns(env);
+    kit_linux_read_arguments(initial + (initial[0] != NULL ? 2 : 1)); /* argc may be 0 */
+    follow_parent();
+    kit_linux_memory_open();
+    kit_linux_faults_open();
+    fill_environment(env);
+    kit_linux.network_fd = -1;
+    if (KIT_WITH_NETWORK)
+        kit_linux_network_open();
+    return (void *)kit_linux.stack.end;
+}
+
 /* Not cold: the image's main loop may be inlined here. */
 __attribute__((used)) _Noreturn void kit_linux_main(void)
 {
-    fill_environment(&kit_linux.env);
     kit_linux_seal();
     kit_linux_leave(unikernel_main(&kit_linux.env));
 }

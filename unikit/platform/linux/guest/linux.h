@@ -12,9 +12,10 @@
  *   after --      the application's own argument string, joined by spaces
  *
  * Standard input and output are the console. Reports go to standard error, each line starts with
- * «unikit: »: «panic: TEXT», «fault: TEXT vector=N error=N address=N», «registers: rip=... ...»,
- * «backtrace: ADDRESS ...»; machine.py parses them. Exit codes: the image's own (8 bits), 134
- * panic, 139 fault, 2 command line or host refused. */
+ * «unikit: »: «panic: TEXT» or «fault», then «registers NAME=HEX ...» and «backtrace HEX ...», read
+ * by ../report.py. Among the registers are vec, err and cr2 of the exception, cod (si_code of the
+ * signal) and stk, the lowest address of the stack. Exit codes: the image's own (8 bits), 134
+ * panic, 139 fault, 2 the command line is wrong or the host refused. */
 #ifndef KIT_LINUX_LINUX_H
 #define KIT_LINUX_LINUX_H
 
@@ -26,15 +27,6 @@ enum { LINUX_PAGE = 4096, LINUX_CODE_REFUSED = 2, LINUX_CODE_PANIC = 134, LINUX_
 
 typedef int (*linux_clock_gettime)(int clock, struct linux_timespec *time);
 
-/* What the kernel handed over at the first instruction. */
-struct linux_process {
-    char **arguments; /* argv[1] on, NULL ended */
-    uintptr_t vdso;   /* ELF image of the vDSO; 0: none */
-    uint64_t random;  /* for the layout of memory; not for keys */
-    size_t signal_frame;
-    uint64_t hwcap2;
-};
-
 struct linux_range {
     uintptr_t start;
     uintptr_t end;
@@ -44,8 +36,11 @@ struct linux_range {
 struct linux_state {
     runtime_environment_t env;
     console_interface_t console;
-    network_interface_t network;
-    struct linux_process process;
+    char **arguments; /* argv[1] on, NULL ended; the application's string is not among them */
+    char *argument;   /* the application's own argument string; NULL: none */
+    uintptr_t vdso;   /* ELF image of the vDSO; 0: none */
+    uint64_t random;  /* for the layout of memory; not for keys */
+    uint64_t hwcap2;
     linux_clock_gettime clock_gettime; /* the vDSO's; NULL: by system call */
     struct linux_range stack;
     struct linux_range signal_stack;
@@ -63,12 +58,15 @@ KIT_ENV_DECLARE(linux)
 /* The image's bounds, of platform/x86/image.ld. */
 extern char kit_image_start[], kit_image_end[], kit_text_start[], kit_text_end[];
 
-/* Run once or never: built for size. */
-#define LINUX_COLD __attribute__((cold))
+/* Runs once, before there is an application, or never: built for size and without the stack
+ * protector, which has nobody to protect from then. */
+#define LINUX_COLD __attribute__((cold, no_stack_protector))
 
 /* options.c */
 LINUX_COLD const char *kit_linux_option(const char *name);
-LINUX_COLD void kit_linux_check_arguments(void);
+/* Refuses what is neither an option nor behind --, and joins the rest. `arguments` is argv[1] on.
+ */
+LINUX_COLD void kit_linux_read_arguments(char **arguments);
 LINUX_COLD uint64_t kit_linux_number(const char *name, uint64_t fallback, uint64_t minimum,
                                      uint64_t maximum);
 LINUX_COLD _Noreturn void kit_linux_refuse(const char *what, const char *detail);
@@ -78,9 +76,6 @@ LINUX_COLD void kit_linux_memory_open(void);
 
 /* clock.c */
 LINUX_COLD void kit_linux_clock_open(void);
-
-/* console.c */
-LINUX_COLD void kit_linux_console_open(void);
 
 /* network.c: opens net.fd if it was given. */
 LINUX_COLD void kit_linux_network_open(void);

@@ -137,7 +137,7 @@ static void choose_mac(uint8_t mac[6])
         kit_linux_refuse("not a unicast Ethernet address such as 02:00:00:00:00:01: ", text);
     if (text != NULL)
         return;
-    memcpy(mac, &kit_linux.process.random, 6);
+    memcpy(mac, &kit_linux.random, 6);
     mac[0] = (uint8_t)((mac[0] & 0xfc) | 2); /* locally administered, unicast */
 }
 
@@ -146,7 +146,8 @@ void kit_linux_network_open(void)
     uint64_t fd = kit_linux_number("net.fd", UINT64_MAX, 3, INT32_MAX);
     if (fd == UINT64_MAX)
         return;
-    network_interface_t *network = &kit_linux.network;
+    static network_interface_t interface;
+    network_interface_t *network = &interface;
     network->mtu = (uint16_t)kit_linux_number("net.mtu", MTU_DEFAULT, MTU_MINIMUM, MTU_MAXIMUM);
     choose_mac(network->mac);
     long flags = kit_syscall3(SYS_FCNTL, fd, F_GETFL, 0);

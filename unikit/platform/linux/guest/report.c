@@ -6,8 +6,6 @@
 
 enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SA_ONSTACK = 0x08000000 };
 enum { FRAMES = 24 };
-enum { VECTOR_PAGE_FAULT = 14 };
-
 struct signal_action {
     uintptr_t handler;
     uint64_t flags;
@@ -30,9 +28,11 @@ struct signal_context {
     uint64_t segments, error, vector, mask, cr2;
 };
 
-/* From r8 on, in the order of the context. */
-static const char registers[][4] = {"r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "rdi",
-                                    "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp", "rip"};
+/* From r8 on, in the order of the context; stk and cod in place of the
+ * segments and the signal mask, which say nothing. */
+static const char registers[][4] = {"r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15",
+                                    "rdi", "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp",
+                                    "rip", "efl", "stk", "err", "vec", "cod", "cr2"};
 
 /* One line, written by one call so that it stays together. */
 struct line {
@@ -51,15 +51,14 @@ static LINUX_COLD void put(struct line *line, const char *text)
 
 static LINUX_COLD void put_hex(struct line *line, const char *before, uint64_t value)
 {
-    char digits[19];
+    char digits[17];
     char *next = digits + sizeof digits - 1;
     *next = 0;
     do {
-        *--next = "0123456789abcdef"[value & 15];
+        unsigned digit = value & 15;
+        *--next = (char)(digit < 10 ? '0' + digit : 'a' - 10 + digit);
         value >>= 4;
     } while (value != 0);
-    *--next = 'x';
-    *--next = '0';
     put(line, before);
     put(line, next);
 }
@@ -86,67 +85,29 @@ _Noreturn void kit_linux_refuse(const char *what, const char *detail)
     kit_linux_leave(LINUX_CODE_REFUSED);
 }
 
-static const char *name_of(const struct signal_context *context)
-{
-    uintptr_t address = context->cr2;
-    switch (context->vector) {
-    case 0:
-        return "division error";
-    case 3:
-        return "breakpoint";
-    case 6:
-        return "invalid instruction";
-    case 13:
-        return "general protection";
-    case VECTOR_PAGE_FAULT:
-        if (address - (kit_linux.stack.start - LINUX_PAGE) < LINUX_PAGE)
-            return "stack overflow";
-        return (context->error & 16) != 0  ? "execute of unmapped or data memory"
-               : (context->error & 2) != 0 ? "write to unmapped or constant memory"
-                                           : "read of unmapped memory";
-    default:
-        return "exception";
-    }
-}
-
 static bool is_text(uintptr_t address)
 {
     return address >= (uintptr_t)kit_text_start && address < (uintptr_t)kit_text_end;
 }
 
-/* The end of the stack on which `sp` lies: the image's own, or one of its threads in the heap; 0:
- * neither. */
-static uintptr_t stack_end(uintptr_t sp)
+/* Along the frame pointers, which lead to higher addresses; a chain that does not is broken. Stacks
+ * lie between the image's own and the end of the heap, where its threads have theirs. If that leads
+ * into a guard, the kernel ends the process here: what is written by then stays. */
+static LINUX_COLD void report_backtrace(const struct signal_context *context)
 {
     const memory_region_t *heap = &kit_linux.env.memory;
-    if (sp >= kit_linux.stack.start && sp < kit_linux.stack.end)
-        return kit_linux.stack.end;
-    if (sp - (uintptr_t)heap->base_address < heap->size)
-        return (uintptr_t)heap->base_address + heap->size;
-    return 0;
-}
-
-/* Along the frame pointers, which lead to higher addresses; a chain that does not is broken. A page
- * taken away in the heap may end the report here: the kernel then ends the process. */
-static void report_backtrace(const struct signal_context *context)
-{
-    struct line line;
-    begin(&line, "backtrace:");
-    put_hex(&line, " ", context->rip);
-    uintptr_t limit = stack_end(context->rsp);
-    if (limit == 0) {
-        end(&line);
-        return;
-    }
-    const uintptr_t *sp = (const uintptr_t *)context->rsp;
-    if (!is_text(context->rip) && (context->rsp & 7) == 0 && is_text(*sp))
-        put_hex(&line, " ", *sp); /* a call to nowhere has no frame of its own yet */
+    uintptr_t limit = (uintptr_t)heap->base_address + heap->size - 16;
     uintptr_t frame = context->rbp, lowest = context->rsp;
-    for (unsigned i = 0; i < FRAMES; i++) {
-        if (frame < lowest || (frame & 7) != 0 || frame > limit - 16)
-            break;
+    struct line line;
+    begin(&line, "backtrace");
+    put_hex(&line, " ", context->rip);
+    if (lowest < kit_linux.stack.start)
+        lowest = kit_linux.stack.start;
+    else if (!is_text(context->rip) && lowest < limit)
+        put_hex(&line, " ", *(const uintptr_t *)lowest); /* a call to nowhere has no frame yet */
+    for (unsigned i = 0; i < FRAMES && frame >= lowest && frame < limit; i++) {
         const uintptr_t *words = (const uintptr_t *)frame;
-        if (!is_text(words[1]))
+        if ((frame & 7) != 0 || !is_text(words[1]))
             break;
         put_hex(&line, " ", words[1]);
         lowest = frame + 16;
@@ -155,32 +116,27 @@ static void report_backtrace(const struct signal_context *context)
     end(&line);
 }
 
-static LINUX_COLD _Noreturn void on_signal(int number, const void *info,
-                                           const struct signal_context *context)
+static LINUX_COLD _Noreturn void on_signal(int number, const int32_t *info,
+                                           struct signal_context *context)
 {
-    (void)number, (void)info;
+    (void)number;
+    const char *panic = kit_linux.panic;
     struct line line;
-    if (kit_linux.panic != NULL) {
-        begin(&line, "panic: ");
-        put(&line, kit_linux.panic);
-    } else {
-        begin(&line, "fault: ");
-        put(&line, name_of(context));
-        put_hex(&line, " vector=", context->vector);
-        put_hex(&line, " error=", context->error);
-        put_hex(&line, " address=", context->vector == VECTOR_PAGE_FAULT ? context->cr2 : 0);
-    }
+    begin(&line, panic != NULL ? "panic: " : "fault");
+    if (panic != NULL)
+        put(&line, panic);
     end(&line);
-    begin(&line, "registers:");
-    const uint64_t *value = &context->r8;
+    context->segments = kit_linux.stack.start;
+    context->mask = (uint32_t)info[2]; /* si_code */
+    begin(&line, "registers");
     for (size_t i = 0; i < KIT_ARRAY_SIZE(registers); i++) {
         put(&line, " ");
         put(&line, registers[i]);
-        put_hex(&line, "=", value[i]);
+        put_hex(&line, "=", (&context->r8)[i]);
     }
     end(&line);
     report_backtrace(context);
-    kit_linux_leave(kit_linux.panic != NULL ? LINUX_CODE_PANIC : LINUX_CODE_FAULT);
+    kit_linux_leave(panic != NULL ? LINUX_CODE_PANIC : LINUX_CODE_FAULT);
 }
 
 void kit_linux_panic_handler(runtime_environment_t *env, const char *message)

@@ -15,19 +15,20 @@ _start:
 1:  lodsq
     test    %rax, %rax
     jnz     1b
-2:  lodsq                                   /* auxiliary vector: type, value */
+    mov     %rsi, %rdx                      /* the auxiliary vector */
+2:  lodsq                                   /* type, value */
     mov     %rax, %rcx
     lodsq
     cmp     $25, %rcx                       /* AT_RANDOM */
     je      3f
     test    %rcx, %rcx                      /* AT_NULL: a kernel before 2.6.29 */
     jnz     2b
-    rdtsc
-    jmp     4f
+    jmp     4f                              /* the guard keeps its built-in value */
 3:  mov     (%rax), %rax
-4:  mov     $0, %al
+    mov     $0, %al
     mov     %rax, __stack_chk_guard(%rip)
-    mov     %rsp, %rdi
+4:  mov     %rsp, %rdi
+    mov     %rdx, %rsi
     and     $-16, %rsp
     call    kit_linux_start                 /* returns the top of the image's own stack */
     mov     %rax, %rsp
