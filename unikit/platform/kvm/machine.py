@@ -22,9 +22,11 @@ from unikit.platform.api import (
 )
 from unikit.platform.kvm import explain
 from unikit.platform.kvm import report as words
+from unikit.platform.stack import overflowed
 
 _CHUNK = 1 << 14
 _ECLOSED = -4
+_PAGE_FAULT = 14
 _REFUSED_IMAGE = 2
 _EXITED, _STOPPED, _PANICKED, _FAULTED, _BROKE_DEVICE, _FAILED = range(1, 7)
 _numbers = itertools.count(1)
@@ -129,7 +131,7 @@ class KvmMachine(Machine):
         if report.end == _PANICKED:
             raise self._failure(f"panicked: {text}", "panic", PANICKED)
         if report.end == _FAULTED:
-            said = words.fault(self.image, self._layout(), report)
+            said = self._overflow(report) + words.fault(self.image, self._layout(), report)
             where = self.image.symbolise(report.registers[16])
             raise self._failure(f"faulted: {said}, in {where} (vector {report.vector})", "fault",
                                 FAULTED)
@@ -146,6 +148,23 @@ class KvmMachine(Machine):
                          | {"cr2": int(report.cr2)},
                          backtrace=words.frames(self.image, addresses),
                          console=self.console.lines(20))
+
+    def _overflow(self, report: Any) -> str:
+        """Return words for a fault in the guard page of a task's stack, or nothing."""
+        layout = self._layout()
+        heap_end = layout.heap_base + layout.heap_size
+        if report.vector != _PAGE_FAULT or not layout.heap_base <= report.cr2 < heap_end:
+            return ""
+        task = overflowed(report.cr2, heap_end, self._peek)
+        return f"stack overflow in task '{task}': " if task else ""
+
+    def _peek(self, address: int, size: int) -> bytes:
+        buffer = self._ffi.new("char[]", size)
+        with self._lock:
+            if self._vm is None:
+                return b""
+            got = int(self._lib.kit_kvm_peek(self._vm, address, buffer, size))
+        return bytes(self._ffi.buffer(buffer, got))
 
     def _layout(self) -> Any:
         if self._final_layout is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unikit.platform.api import PAGE, BootImage
+from unikit.platform.stack import printable
 
 PREFIX = "unikit: "
 _LIMIT = 1 << 16
@@ -24,6 +25,7 @@ class Report:
     :ivar refusal: why the image did not start, or empty.
     :ivar registers: name to value; ``vec``, ``err`` and ``cr2`` of the exception, ``cod`` the
         ``si_code`` of its signal, ``stk`` the lowest address of the stack.
+    :ivar task: the task whose stack ran over, or empty.
     """
 
     def __init__(self) -> None:
@@ -31,6 +33,7 @@ class Report:
         self.kind = ""
         self.text = ""
         self.refusal = ""
+        self.task = ""
         self.registers: dict[str, int] = {}
         self._addresses: list[int] = []
 
@@ -51,6 +54,8 @@ class Report:
             self.registers = {name: _number(value) for name, _, value in pairs}
         elif self.kind and word == "backtrace":
             self._addresses = [_number(value) for value in rest]
+        elif self.kind and word == "task:":
+            self.task = printable(line.removeprefix("task: "))
         elif line.startswith("panic: "):
             self.kind, self.text = "panic", line.removeprefix("panic: ")
         elif line == "fault":
@@ -63,7 +68,9 @@ class Report:
         if self.kind == "panic":
             return f"panicked: {self.text}"
         place = f", in {image.symbolise(self._addresses[0])}" if self._addresses else ""
-        return f"faulted: {self._fault(image)}{place} (vector {self.registers.get('vec', 0)})"
+        overflow = f"stack overflow in task '{self.task}': " if self.task else ""
+        return (f"faulted: {overflow}{self._fault(image)}{place} "
+                f"(vector {self.registers.get('vec', 0)})")
 
     def _fault(self, image: BootImage) -> str:
         vector, error, address = (self.registers.get(name, 0) for name in ("vec", "err", "cr2"))

@@ -45,6 +45,9 @@ struct linux_state {
     struct linux_range stack;
     struct linux_range signal_stack;
     const char *panic; /* set: the trap that follows is a panic */
+    /* kit_linux_report_task, set once a page was taken away: images that never do that do not
+     * carry it. */
+    void (*report_task)(uintptr_t fault);
     int network_fd;    /* -1: none, or closed by the other side */
     bool input_closed;
     bool output_closed;
@@ -82,6 +85,8 @@ LINUX_COLD void kit_linux_network_open(void);
 
 /* report.c */
 LINUX_COLD void kit_linux_faults_open(void);
+/* Says whose stack ran over into the page of `fault`, if one did. */
+LINUX_COLD void kit_linux_report_task(uintptr_t fault);
 
 /* seccomp.c: from here on only the calls of the environment are left. */
 LINUX_COLD void kit_linux_seal(void);

@@ -86,6 +86,8 @@ int kit_linux_page_protect(runtime_environment_t *env, void *base, size_t size, 
     (void)env;
     if (!is_heap(base, size) || access > (KIT_PAGE_READ | KIT_PAGE_WRITE))
         return KIT_EINVAL;
+    if (access == KIT_PAGE_NONE)
+        kit_linux.report_task = kit_linux_report_task;
     long result = kit_syscall3(SYS_MPROTECT, (uintptr_t)base, size, access);
     return result < 0 ? KIT_ENOTSUP : KIT_OK;
 }

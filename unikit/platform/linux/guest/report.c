@@ -3,9 +3,12 @@
  * one path with all registers known: the signal handler, on a stack of its own, writes the report
  * (format in linux.h) and exits. It never returns, so no signal frame is ever restored. */
 #include <unikit/platform/linux/guest/linux.h>
+#include <unikit/rt/stack.h>
 
 enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SA_ONSTACK = 0x08000000 };
 enum { FRAMES = 24 };
+enum { VECTOR_PAGE_FAULT = 14 };
+
 struct signal_action {
     uintptr_t handler;
     uint64_t flags;
@@ -116,6 +119,21 @@ static LINUX_COLD void report_backtrace(const struct signal_context *context)
     end(&line);
 }
 
+void kit_linux_report_task(uintptr_t fault)
+{
+    const memory_region_t *heap = &kit_linux.env.memory;
+    uintptr_t start = (uintptr_t)heap->base_address;
+    if (fault - start >= heap->size)
+        return;
+    const struct kit_stack_tag *tag = kit_stack_overflowed(fault, start + heap->size);
+    if (tag == NULL || tag->name[sizeof tag->name - 1] != 0)
+        return;
+    struct line line;
+    begin(&line, "task: ");
+    put(&line, tag->name);
+    end(&line);
+}
+
 static LINUX_COLD _Noreturn void on_signal(int number, const int32_t *info,
                                            struct signal_context *context)
 {
@@ -136,6 +154,8 @@ static LINUX_COLD _Noreturn void on_signal(int number, const int32_t *info,
     }
     end(&line);
     report_backtrace(context);
+    if (context->vector == VECTOR_PAGE_FAULT && kit_linux.report_task != NULL)
+        kit_linux.report_task(context->cr2); /* last: it reads pages, and one may be missing */
     kit_linux_leave(panic != NULL ? LINUX_CODE_PANIC : LINUX_CODE_FAULT);
 }
 
