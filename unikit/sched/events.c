@@ -33,8 +33,6 @@ static bool events_run_timers(struct events *events)
     uint64_t order = events->timers.order;
     struct kit_timer *timer;
     bool any = false;
-    if (events->timers.count == 0)
-        return false;
     uint64_t now_ns = kit_env_now_ns(events->env);
     while ((timer = timer_queue_due(&events->timers, now_ns, order)) != NULL) {
         any = true;
@@ -47,7 +45,7 @@ static bool events_run_timers(struct events *events)
 bool events_run(struct events *events)
 {
     struct kit_list *link;
-    bool any = events_run_timers(events);
+    bool any = events->timers.count != 0 && events->run_timers(events);
     while ((link = kit_list_pop_front(&events->batch)) != NULL) {
         struct kit_work *work = KIT_CONTAINER_OF(link, struct kit_work, link);
         any = true;
@@ -74,6 +72,7 @@ uint64_t events_deadline_ns(const struct events *events)
 int events_promise(struct events *events)
 {
     int rc = timer_queue_reserve(&events->timers, events->alloc, events->promised + 1);
+    events->run_timers = events_run_timers;
     if (rc == 0)
         events->promised++;
     return rc;
@@ -126,6 +125,7 @@ int events_arm(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_n
     if (timer->position == 0 &&
         timer_queue_reserve(&events->timers, events->alloc, events->promised + 1) != 0)
         return KIT_ENOMEM;
+    events->run_timers = events_run_timers;
     timer_queue_arm(&events->timers, timer, deadline_ns);
     return 0;
 }

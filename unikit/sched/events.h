@@ -16,6 +16,9 @@ struct events {
     struct kit_list batch; /* of this turn, not yet run */
     size_t queued;         /* in both */
     size_t promised; /* places in the timer queue kept free, so that a task can always sleep */
+    /* Set by whoever arms a timer or promises a place: an image that does neither does not carry
+     * the timer queue. */
+    bool (*run_timers)(struct events *events);
     bool turning;
     struct kit_sched_stats stats; /* what is counted, not what is looked up */
 };
