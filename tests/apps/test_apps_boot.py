@@ -1,4 +1,4 @@
-"""Bundled applications as whole images, with the clients people have: curl, sockets, browsers' ways.
+"""Bundled applications as whole images, with the clients people have: curl and plain sockets.
 
 Without privileges over ``netif.user``; over TAP as root.
 """
@@ -20,7 +20,7 @@ import pytest
 
 from unikit import apps
 from unikit.image import Image
-from unikit.net import Tap
+from unikit.net import Tap, User
 from unikit.net.netif.user import User
 
 PLATFORMS = ["linux", pytest.param("kvm", marks=pytest.mark.kvm)]

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from unikit.net.netif.loopback import Loopback
     from unikit.net.netif.pipe import Pipe
     from unikit.net.netif.tap import Tap
+    from unikit.net.netif.user import User
 
-__all__ = ["Interface", "Loopback", "Mini", "Pipe", "Stack", "Tap"]
+__all__ = ["Interface", "Loopback", "Mini", "Pipe", "Stack", "Tap", "User"]
 
 _HOME = {"Interface": "api", "Stack": "api", "Mini": "mini", "Loopback": "netif.loopback",
-         "Pipe": "netif.pipe", "Tap": "netif.tap"}
+         "Pipe": "netif.pipe", "Tap": "netif.tap", "User": "netif.user"}
 
 
 def __getattr__(name: str) -> Any:

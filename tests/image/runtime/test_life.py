@@ -1,4 +1,4 @@
-"""The life of an image: order, ends, refusals, and what ``app.h`` promises beyond the components."""
+"""The life of an image: order, ends, refusals, and what ``app.h`` promises beyond components."""
 
 from __future__ import annotations
 
@@ -135,9 +135,9 @@ int init_application(void)
 
 def test_a_panic_says_what_was_wrong(run: Boot) -> None:
     """kit_panic reaches whoever started the image."""
-    with run('int init_application(void) { kit_panic("no luck today"); }') as machine:
-        with pytest.raises(GuestExit, match="no luck today"):
-            machine.wait(10)
+    with run('int init_application(void) { kit_panic("no luck today"); }') as machine, \
+            pytest.raises(GuestExit, match="no luck today"):
+        machine.wait(10)
 
 
 def test_a_stack_that_is_overwritten_is_noticed(run: Boot) -> None:
@@ -211,8 +211,8 @@ def test_without_boot_options_the_built_values_hold(raw: Any) -> None:
 
 
 TEXTS = {
-    "number": ["2", "300", "0x10", "007", "00", "1", "301", "-5", "", "5x", "0x", "18446744073709551616",
-               "99999999999999999999999"],
+    "number": ["2", "300", "0x10", "007", "00", "1", "301", "-5", "", "5x", "0x",
+               "18446744073709551616", "99999999999999999999999"],
     "bytes": ["0", "64K", "64k", "16M", "1GiB", "2tb", "3B", "1KK", "K", "20000000000000000000",
               "18446744073709551615", "16777216T", "1.5K"],
     "pause": ["250us", "2ms", "1.5s", "0.000000001s", "10ns", "1.", "5", "3m", "ms",
