@@ -135,7 +135,7 @@ static void discard_body(struct connection *c, size_t length)
 
 /* Adds received bytes to the held beginning of a request and answers it when it is complete.
  * 1: answered; 0: more is needed; KIT_ENOMEM. */
-static int hold(struct connection *c, const char *data, size_t length)
+__attribute__((cold)) static int hold(struct connection *c, const char *data, size_t length)
 {
     if (c->held == NULL) {
         c->held = kit_memory_alloc(HTTP_HEAD_MAX, 0);
@@ -208,7 +208,7 @@ static int next_request(struct connection *c)
 
 /* Throws away what comes until the peer ends: closing at once would answer late data by a reset,
  * which can destroy our last answer on its way (RFC 9112, section 9.6). */
-static void linger(struct connection *c)
+__attribute__((cold)) static void linger(struct connection *c)
 {
     const void *data;
     int got;
@@ -255,7 +255,7 @@ static void on_connection(void *argument, struct kit_tcp *tcp, uint32_t events)
 /* ---- time
  * ------------------------------------------------------------------------------------------ */
 
-static void expire(struct connection *c)
+__attribute__((cold)) static void expire(struct connection *c)
 {
     http_counters.timeouts++;
     if (c->held == NULL) {
@@ -308,7 +308,7 @@ static void on_listener(void *argument, struct kit_tcp *listener, uint32_t event
     }
 }
 
-int init_application(void)
+__attribute__((cold)) int init_application(void)
 {
     uint16_t port = (uint16_t)kit_app_option("port");
     server.idle_s = (uint32_t)(kit_app_option("idle") / KIT_NS_PER_S);

@@ -79,7 +79,7 @@ COLD static const char *reason(int status)
 /* ---- dates ------------------------------------------------------------------------------------
  */
 
-void http_date(char *out, uint64_t seconds)
+COLD void http_date(char *out, uint64_t seconds)
 {
     static const char pattern[] = "Thu, 01 Jan 1970 00:00:00 GMT";
     static const char days[] = "SunMonTueWedThuFriSat";
@@ -206,7 +206,7 @@ static size_t format_head(char *buffer, size_t size, const struct kit_file *file
                       file->type, file->size, (unsigned long long)file->digest, server_line);
 }
 
-int http_prepare(void)
+__attribute__((cold)) int http_prepare(void)
 {
     size_t count = 0, total = 0;
     const struct kit_file *file;

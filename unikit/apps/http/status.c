@@ -5,11 +5,71 @@
 
 enum { PAGE_SIZE = 8192 };
 
-struct row {
-    const char *group;
-    const char *name; /* ends in its unit where it has one */
-    uint64_t value;
+/* Everything the page shows, side by side, so that a row can name its place by an offset. */
+struct numbers {
+    uint64_t uptime_ms;
+    struct http_counters http;
+    struct kit_alloc_stats memory;
+    struct kit_sched_stats tasks;
+    struct kit_net_stats network;
 };
+
+struct row {
+    const char *name; /* ends in its unit where it has one */
+    uint16_t offset;
+    uint8_t size; /* of the number, bytes: 4 or 8 */
+    uint8_t group;
+};
+
+static const char *const groups[] = {"http", "memory", "tasks", "network"};
+
+#define ROW(group, name, member)                                                                   \
+    {                                                                                              \
+        name, offsetof(struct numbers, member), sizeof((struct numbers *)0)->member, group         \
+    }
+
+static const struct row rows[] = {
+    ROW(0, "uptime_ms", uptime_ms),
+    ROW(0, "requests", http.requests),
+    ROW(0, "errors", http.errors),
+    ROW(0, "timeouts", http.timeouts),
+    ROW(0, "connections", http.connections),
+    ROW(0, "open", http.open),
+    ROW(1, "capacity_bytes", memory.capacity),
+    ROW(1, "used_bytes", memory.used),
+    ROW(1, "peak_bytes", memory.peak),
+    ROW(1, "blocks", memory.blocks),
+    ROW(1, "allocations", memory.allocations),
+    ROW(1, "failures", memory.failures),
+    ROW(2, "tasks", tasks.tasks),
+    ROW(2, "turns", tasks.turns),
+    ROW(2, "switches", tasks.switches),
+    ROW(2, "timers", tasks.timers),
+    ROW(2, "work", tasks.work),
+    ROW(3, "frames_in", network.frames_in),
+    ROW(3, "frames_out", network.frames_out),
+    ROW(3, "bytes_in", network.bytes_in),
+    ROW(3, "bytes_out", network.bytes_out),
+    ROW(3, "accepted", network.accepted),
+    ROW(3, "tcp_open", network.tcp_open),
+    ROW(3, "retransmits", network.retransmits),
+    ROW(3, "resets_in", network.resets_in),
+    ROW(3, "resets_out", network.resets_out),
+    ROW(3, "dropped_malformed", network.dropped_malformed),
+    ROW(3, "dropped_unwanted", network.dropped_unwanted),
+    ROW(3, "dropped_full", network.dropped_full),
+    ROW(3, "memory_bytes", network.memory),
+};
+
+static unsigned long long value_of(const struct numbers *numbers, const struct row *row)
+{
+    uint64_t wide;
+    uint32_t narrow;
+    const char *at = (const char *)numbers + row->offset;
+    memcpy(&wide, at, sizeof wide); /* no narrow member is the last: this stays inside */
+    memcpy(&narrow, at, sizeof narrow);
+    return row->size == sizeof wide ? wide : narrow;
+}
 
 struct page {
     char *text;
@@ -36,90 +96,47 @@ static const char html_head[] =
     "td+td{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.9em}</style>"
     "<h1>This image</h1><p>";
 
-__attribute__((cold)) static void write_html(struct page *page, const struct row *rows,
-                                             size_t count)
+__attribute__((cold)) static void write_html(struct page *page, const struct numbers *numbers)
 {
-    const char *group = "", *id;
+    const char *id;
     add(page, "%s", html_head);
     for (size_t i = 0; (id = kit_component_at(i)) != NULL; i++)
         add(page, "<code>%s</code> ", id);
     add(page, "on %s</p>", kit_platform_name());
-    for (size_t i = 0; i < count; i++) {
-        if (rows[i].group != group)
-            add(page, "%s<h2>%s</h2><table>", i == 0 ? "" : "</table>", rows[i].group);
-        group = rows[i].group;
-        add(page, "<tr><td>%s<td>%llu", rows[i].name, (unsigned long long)rows[i].value);
+    for (size_t i = 0; i < KIT_ARRAY_SIZE(rows); i++) {
+        if (i == 0 || rows[i].group != rows[i - 1].group)
+            add(page, "%s<h2>%s</h2><table>", i == 0 ? "" : "</table>", groups[rows[i].group]);
+        add(page, "<tr><td>%s<td>%llu", rows[i].name, value_of(numbers, &rows[i]));
     }
     add(page, "</table><p><a href=\"/status.json\">as JSON</a> &middot; <a href=\"/\">home</a>\n");
 }
 
 /* Ids and names are of our own making: nothing in them needs escaping. */
-__attribute__((cold)) static void write_json(struct page *page, const struct row *rows,
-                                             size_t count)
+__attribute__((cold)) static void write_json(struct page *page, const struct numbers *numbers)
 {
-    const char *group = NULL, *id;
+    const char *id;
     add(page, "{\"platform\":\"%s\",\"components\":[", kit_platform_name());
     for (size_t i = 0; (id = kit_component_at(i)) != NULL; i++)
         add(page, "%s\"%s\"", i == 0 ? "" : ",", id);
     add(page, "]");
-    for (size_t i = 0; i < count; i++) {
-        if (rows[i].group != group)
-            add(page, "%s,\"%s\":{", i == 0 ? "" : "}", rows[i].group);
-        add(page, "%s\"%s\":%llu", rows[i].group != group ? "" : ",", rows[i].name,
-            (unsigned long long)rows[i].value);
-        group = rows[i].group;
+    for (size_t i = 0; i < KIT_ARRAY_SIZE(rows); i++) {
+        bool first = i == 0 || rows[i].group != rows[i - 1].group;
+        if (first)
+            add(page, "%s,\"%s\":{", i == 0 ? "" : "}", groups[rows[i].group]);
+        add(page, "%s\"%s\":%llu", first ? "" : ",", rows[i].name, value_of(numbers, &rows[i]));
     }
     add(page, "}}\n");
 }
 
 __attribute__((cold)) char *http_status_page(bool json, size_t *size, size_t *length)
 {
-    static const char http[] = "http", memory[] = "memory", tasks[] = "tasks", net[] = "network";
-    struct kit_alloc_stats m;
-    struct kit_sched_stats t;
-    struct kit_net_stats n;
-    char *text = kit_memory_alloc(PAGE_SIZE, 0);
-    if (text == NULL)
+    struct numbers numbers = {.uptime_ms = kit_uptime() / KIT_NS_PER_MS, .http = http_counters};
+    struct page page = {kit_memory_alloc(PAGE_SIZE, 0), 0};
+    if (page.text == NULL)
         return NULL;
-    kit_statistics(&m, &t, &n);
-    const struct row rows[] = {
-        {http, "uptime_ms", kit_uptime() / KIT_NS_PER_MS},
-        {http, "requests", http_counters.requests},
-        {http, "errors", http_counters.errors},
-        {http, "timeouts", http_counters.timeouts},
-        {http, "connections", http_counters.connections},
-        {http, "open", http_counters.open},
-        {memory, "capacity_bytes", m.capacity},
-        {memory, "used_bytes", m.used},
-        {memory, "peak_bytes", m.peak},
-        {memory, "blocks", m.blocks},
-        {memory, "allocations", m.allocations},
-        {memory, "failures", m.failures},
-        {tasks, "tasks", t.tasks},
-        {tasks, "turns", t.turns},
-        {tasks, "switches", t.switches},
-        {tasks, "timers", t.timers},
-        {tasks, "work", t.work},
-        {net, "frames_in", n.frames_in},
-        {net, "frames_out", n.frames_out},
-        {net, "bytes_in", n.bytes_in},
-        {net, "bytes_out", n.bytes_out},
-        {net, "accepted", n.accepted},
-        {net, "tcp_open", n.tcp_open},
-        {net, "retransmits", n.retransmits},
-        {net, "resets_in", n.resets_in},
-        {net, "resets_out", n.resets_out},
-        {net, "dropped_malformed", n.dropped_malformed},
-        {net, "dropped_unwanted", n.dropped_unwanted},
-        {net, "dropped_full", n.dropped_full},
-        {net, "memory_bytes", n.memory},
-    };
-    struct page page = {text, 0};
-    if (json)
-        write_json(&page, rows, KIT_ARRAY_SIZE(rows));
-    else
-        write_html(&page, rows, KIT_ARRAY_SIZE(rows));
+    kit_statistics(&numbers.memory, &numbers.tasks, &numbers.network);
+    (json ? write_json : write_html)(&page, &numbers);
     *size = PAGE_SIZE;
     *length = page.length;
-    return text;
+    return page.text;
 }
