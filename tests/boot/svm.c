@@ -97,8 +97,8 @@ static void run(const struct image *image, const char *argument)
                                           .options_bytes = length + 1};
     struct kit_kvm_refused refused;
     const unsigned long long from = now_ns();
-    struct kit_kvm *vm = kit_kvm_boot(&config, &refused);
-    if (vm == NULL) {
+    struct kit_kvm *vm = kit_kvm_new();
+    if (vm == NULL || kit_kvm_boot(vm, &config, &refused) != 0) {
         printf(">%s | refused: %s: %s\n", argument, refused.text, strerror(refused.number));
         return;
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import os
 import threading
@@ -64,15 +65,12 @@ class KvmMachine(Machine):
         self._ended = threading.Event()
         self._began_ns = time.monotonic_ns()
         self._final: dict[str, int | float | str] | None = None
-        self._vm = self._boot(memory, options, huge_pages)
         self._users: list[str] = getattr(netif, "users", [])
+        self._boot(memory, options, huge_pages)
         self._users.append(self.name)
-        self._thread = threading.Thread(target=self._pump, daemon=True,
-                                        name=f"unikit-{self.name}")
-        self._thread.start()
 
-    def _boot(self, memory: int, options: Mapping[str, str], huge_pages: bool) -> Any:
-        ffi = self._ffi
+    def _boot(self, memory: int, options: Mapping[str, str], huge_pages: bool) -> None:
+        ffi, lib = self._ffi, self._lib
         pieces = [(each.address, ffi.from_buffer("uint8_t[]", each.data), len(each.data),
                    each.size, each.writable | each.executable << 1)
                   for each in self.image.segments]
@@ -87,13 +85,20 @@ class KvmMachine(Machine):
             config.netif = ffi.cast("struct kit_host_netif *",
                                     int(ffi.cast("uintptr_t", _pointer(self.netif))))
         refused = ffi.new("struct kit_kvm_refused *")
-        vm = self._lib.kit_kvm_boot(config, refused)
-        if vm == ffi.NULL:
+        self._vm = lib.kit_kvm_new()
+        if self._vm == ffi.NULL:
+            raise MemoryError("no memory for a machine")
+        # The reader starts while the machine is made, and waits for output before there is any;
+        # a plain thread, because threading.Thread waits for it to be up.
+        _thread.start_new_thread(self._pump, ())
+        if lib.kit_kvm_boot(self._vm, config, refused) != 0:
+            self._ended.wait()
+            lib.kit_kvm_close(self._vm)
+            self._vm = None
             why = explain(ffi, refused)
             if refused.kind == _REFUSED_IMAGE:
                 raise ImageError(f"{self.image.path} does not boot: {why}")
             raise PlatformError(f"cannot boot {self.image.path} on kvm: {why}")
-        return vm
 
     def _pump(self) -> None:
         """Carry output to the console until the guest has ended and everything is out."""
@@ -104,8 +109,8 @@ class KvmMachine(Machine):
         self._report = self._ffi.new("struct kit_kvm_report *")
         self._lib.kit_kvm_report(self._vm, self._report)
         self._run_ns = time.monotonic_ns() - self._began_ns
-        self._ended.set()
         self.console.end()
+        self._ended.set()
 
     def _send(self, data: bytes) -> int:
         with self._lock:
@@ -208,7 +213,6 @@ class KvmMachine(Machine):
     def close(self) -> None:
         """Stop the guest and free everything; idempotent."""
         self.stop()
-        self._thread.join()
         if self._vm is not None:
             self._layout()
             self._final = self.stats()

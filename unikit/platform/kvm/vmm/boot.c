@@ -147,14 +147,11 @@ static int make_machine(struct kit_kvm *vm, const struct randomness *random, uin
     int kvm = vmm_host_open(refused);
     if (kvm < 0)
         return kvm;
-    int rc = vmm_console_open(&vm->console);
-    if (rc != 0)
-        return vmm_refuse_host(refused, -rc, "cannot map the console's buffer");
     vm->net.netif = vm->config->netif;
     vm->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (vm->wake_fd < 0)
         return vmm_refuse_host(refused, errno, "cannot make an eventfd");
-    rc = start_thread(vm, refused);
+    int rc = start_thread(vm, refused);
     if (rc != 0)
         return rc;
     vm->vm_fd = ioctl(kvm, KVM_CREATE_VM, 0);
@@ -175,18 +172,27 @@ static int make_machine(struct kit_kvm *vm, const struct randomness *random, uin
     return 0;
 }
 
-int vmm_boot_quiet(const struct kit_kvm_config *config, uint64_t features, struct kit_kvm **out,
-                   struct kit_kvm_refused *refused)
+struct kit_kvm *kit_kvm_new(void)
 {
     struct kit_kvm *vm = calloc(1, sizeof *vm);
-    struct randomness random;
     if (vm == NULL)
-        return vmm_refuse_host(refused, ENOMEM, "no memory for the machine");
+        return NULL;
     vm->vm_fd = vm->vcpu_fd = vm->wake_fd = vm->device_fd = -1;
-    vm->config = config;
-    vm->boot_ns = vmm_now_ns();
     pthread_mutex_init(&vm->report_lock, NULL);
     pthread_mutex_init(&vm->net_lock, NULL);
+    if (vmm_console_open(&vm->console) != 0) {
+        free(vm);
+        return NULL;
+    }
+    return vm;
+}
+
+int vmm_boot(struct kit_kvm *vm, const struct kit_kvm_config *config, uint64_t features,
+             struct kit_kvm_refused *refused)
+{
+    struct randomness random;
+    vm->config = config;
+    vm->boot_ns = vmm_now_ns();
     int rc = getrandom(&random, sizeof random, 0) == sizeof random
                  ? 0
                  : vmm_refuse_host(refused, errno, "getrandom failed");
@@ -194,24 +200,20 @@ int vmm_boot_quiet(const struct kit_kvm_config *config, uint64_t features, struc
         rc = vmm_layout(config, random.layout, &vm->memory.layout, vm->queues, refused);
     if (rc == 0)
         rc = make_machine(vm, &random, features, refused);
-    if (rc != 0) {
-        kit_kvm_close(vm);
-        return rc;
-    }
-    *out = vm;
-    return 0;
+    return rc;
 }
 
-struct kit_kvm *kit_kvm_boot(const struct kit_kvm_config *config, struct kit_kvm_refused *refused)
+int kit_kvm_boot(struct kit_kvm *vm, const struct kit_kvm_config *config,
+                 struct kit_kvm_refused *refused)
 {
-    struct kit_kvm *vm = NULL;
     uint64_t features;
     memset(refused, 0, sizeof *refused);
-    if (vmm_host_features(&features, refused) != 0)
-        return NULL;
-    if (vmm_boot_quiet(config, features, &vm, refused) != 0)
-        return NULL;
-    return vm;
+    int rc = vmm_host_features(&features, refused);
+    if (rc == 0)
+        rc = vmm_boot(vm, config, features, refused);
+    if (rc != 0)
+        vmm_console_end(&vm->console);
+    return rc;
 }
 
 void kit_kvm_stop(struct kit_kvm *vm)

@@ -16,10 +16,8 @@ int vmm_console_open(struct vmm_console *console)
     pthread_condattr_t attributes;
     console->output = mmap(NULL, VMM_OUTPUT, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (console->output == MAP_FAILED) {
-        console->output = NULL;
+    if (console->output == MAP_FAILED)
         return -errno;
-    }
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_mutex_init(&console->lock, NULL);
@@ -31,8 +29,6 @@ int vmm_console_open(struct vmm_console *console)
 
 void vmm_console_close(struct vmm_console *console)
 {
-    if (console->output == NULL)
-        return;
     munmap(console->output, VMM_OUTPUT);
     pthread_mutex_destroy(&console->lock);
     pthread_cond_destroy(&console->readable);

@@ -65,7 +65,7 @@ static void move_aside(struct kit_kvm *vm)
     if (here < 0 || here >= CPU_SETSIZE || vm->kept_off == here + 1)
         return;
     cpu_set_t others = vm->allowed;
-    CPU_CLR(here, &others);
+    CPU_CLR((size_t)here, &others);
     if (CPU_COUNT(&others) > 0 &&
         pthread_setaffinity_np(vm->device_thread, sizeof others, &others) == 0)
         vm->kept_off = here + 1;

@@ -161,10 +161,14 @@ static int run_probe(uint64_t *features, struct kit_kvm_refused *refused)
                                           .segment_count = KIT_ARRAY_SIZE(segments),
                                           .entry = KIT_KVM_MEMORY,
                                           .memory = 128 << 10};
-    struct kit_kvm *vm = NULL;
-    int rc = vmm_boot_quiet(&config, 0, &vm, refused);
-    if (rc != 0)
+    struct kit_kvm *vm = kit_kvm_new();
+    if (vm == NULL)
+        return vmm_refuse_host(refused, ENOMEM, "no memory for the probe guest");
+    int rc = vmm_boot(vm, &config, 0, refused);
+    if (rc != 0) {
+        kit_kvm_close(vm);
         return rc;
+    }
     char none[8];
     struct kit_kvm_report report;
     uint8_t answers[sizeof leaves + 8];

@@ -226,7 +226,8 @@ int vmm_device_idle(struct kit_kvm *vm);
 int vmm_device_kick(struct kit_kvm *vm);
 /* The guest exits: what it sent still goes out. */
 int vmm_device_flush(struct kit_kvm *vm);
-int vmm_boot_quiet(const struct kit_kvm_config *config, uint64_t features, struct kit_kvm **out,
-                   struct kit_kvm_refused *refused);
+/* kit_kvm_boot for a known feature word. */
+int vmm_boot(struct kit_kvm *vm, const struct kit_kvm_config *config, uint64_t features,
+             struct kit_kvm_refused *refused);
 
 #endif

@@ -118,8 +118,13 @@ struct kit_kvm_stats {
 
 struct kit_kvm;
 
-/* Boots a guest; NULL and *refused if that cannot be. */
-struct kit_kvm *kit_kvm_boot(const struct kit_kvm_config *config, struct kit_kvm_refused *refused);
+/* A machine without a guest: kit_kvm_read may wait for output of the guest to come. NULL: no
+ * memory. */
+struct kit_kvm *kit_kvm_new(void);
+/* Boots a guest in it, once; *config is not kept. 0, or KIT_E... and *refused: then all that is
+ * left is kit_kvm_read, which says KIT_ECLOSED, and kit_kvm_close. */
+int kit_kvm_boot(struct kit_kvm *vm, const struct kit_kvm_config *config,
+                 struct kit_kvm_refused *refused);
 /* Takes console output: bytes copied, 0 after `timeout_ms` (-1: none) without any, KIT_ECLOSED when
  * the guest has ended and everything was taken. */
 int kit_kvm_read(struct kit_kvm *vm, char *buffer, size_t size, int timeout_ms);
