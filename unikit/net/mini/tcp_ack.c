@@ -95,7 +95,8 @@ static void ack_duplicate(struct mini *m, struct mini_tcp *t)
         t->dupacks++;
     if (t->dupacks != 3 || kit_seq_le(t->snd_una, t->recover))
         return; /* the first two let a new segment go each (RFC 3042) */
-    t->ssthresh = mini_max(mini_flight(t) / 2, 2u * t->mss);
+    /* what limited transmit sent beyond the window does not count (RFC 5681, 3.2, step 2) */
+    t->ssthresh = mini_max(mini_min(mini_flight(t), t->cwnd) / 2, 2u * t->mss);
     t->recover = t->snd_max;
     t->recovering = true;
     t->rtt_start_ns = 0;
