@@ -115,13 +115,17 @@ class Modules(SphinxDirective):
     """``.. modules:: unikit.alloc`` with the package's modules; ``:single:`` its text alone."""
 
     required_arguments = 1
-    option_spec = {"single": lambda value: True}
+    option_spec = {"single": lambda value: True, "flat": lambda value: True}
 
     def run(self) -> list[nodes.Node]:
         """Write one automodule per public module."""
         package = self.arguments[0]
         single = "single" in self.options
         names = [package] if single else list(public_modules(package))
+        if "flat" in self.options:
+            path = importlib.import_module(package).__path__
+            names = [f"{package}.{info.name}" for info in pkgutil.iter_modules(path)
+                     if not info.ispkg and not info.name.startswith("_")]
         lines: list[str] = []
         for name in names:
             lines += [name, "^" * len(name), "", f".. automodule:: {name}",

@@ -149,6 +149,8 @@ def _feed(machine: Machine, ended: threading.Event) -> None:
 def _on_signals(undo: contextlib.ExitStack, ended: threading.Event) -> None:
     """Make SIGTERM and SIGHUP end the run in good order, as Ctrl-C does."""
     def stop(number: int, frame: object) -> None:
+        for each in (signal.SIGTERM, signal.SIGHUP):  # one is enough, cleaning up goes on
+            signal.signal(each, signal.SIG_IGN)
         raise _Stopped(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
