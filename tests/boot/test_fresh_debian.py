@@ -74,7 +74,7 @@ class Debian:
               timeout: float = 15 * MINUTES) -> Iterator[tuple[str, list[str]]]:
         """Run a line until it prints an address; give (address, lines so far), then Ctrl-C it."""
         process = subprocess.Popen(
-            self.command(line, user=user, kvm=kvm), stdin=subprocess.DEVNULL, text=True, bufsize=1,
+            self.command(line, user=user, kvm=kvm), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         assert process.stdout is not None
         seen: list[str] = []
@@ -83,10 +83,10 @@ class Debian:
             while not any(text.startswith("http://") for text in seen):
                 assert time.monotonic() < end, "no address in time:\n" + "".join(seen)
                 if select.select([process.stdout], [], [], 1)[0]:
-                    text = process.stdout.readline()
-                    assert text, f"it ended ({process.wait()}):\n" + "".join(seen)
-                    seen.append(text)
-            yield seen[-1].strip(), seen
+                    more = os.read(process.stdout.fileno(), 65536)
+                    assert more, f"it ended ({process.wait()}):\n" + "".join(seen)
+                    seen = ("".join(seen) + more.decode()).splitlines(keepends=True)
+            yield next(text for text in seen if text.startswith("http://")).strip(), seen
             os.killpg(process.pid, signal.SIGINT)
             process.communicate(timeout=30)
             assert process.returncode == 130, "".join(seen)
