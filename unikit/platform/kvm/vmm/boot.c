@@ -159,17 +159,14 @@ static int make_machine(struct kit_kvm *vm, const struct randomness *random, uin
         return vmm_refuse_host(refused, errno, "KVM_CREATE_VM failed");
     vmm_futex_set(&vm->vm_ready, 1);
     rc = make_memory(vm, random, features, refused);
+    vmm_futex_set(&vm->memory_ready, rc == 0 ? 1 : 2);
     vmm_futex_wait(&vm->vcpu_ready, 0);
     if (rc == 0 && vm->vcpu_ready != 1) {
         *refused = vm->refused;
         rc = KIT_EIO;
     }
-    if (rc != 0)
-        return rc;
-    vmm_clock_open(vm);
     vm->config = NULL;
-    vmm_futex_set(&vm->memory_ready, 1);
-    return 0;
+    return rc;
 }
 
 struct kit_kvm *kit_kvm_new(void)
@@ -227,13 +224,10 @@ static void end_threads(struct kit_kvm *vm)
 {
     if (!vm->thread_started)
         return;
-    if (vm->memory_ready != 1) {
-        if (vm->vm_ready == 0)
-            vmm_futex_set(&vm->vm_ready, 2);
-        vmm_futex_set(&vm->memory_ready, 2);
-    } else if (!__atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE)) {
+    if (vm->vm_ready == 0)
+        vmm_futex_set(&vm->vm_ready, 2);
+    else if (vm->vcpu_ready == 1 && !__atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE))
         kit_kvm_stop(vm);
-    }
     pthread_join(vm->thread, NULL);
     vmm_device_stop(vm);
 }

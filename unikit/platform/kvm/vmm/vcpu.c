@@ -306,11 +306,16 @@ void *vmm_vcpu_main(void *argument)
     if (vm->vm_ready != 1)
         return NULL;
     int rc = vmm_vcpu_open(vm, &vm->refused);
+    vmm_futex_wait(&vm->memory_ready, 0); /* most of the time it is by now */
+    if (rc == 0 && vm->memory_ready == 1)
+        vmm_clock_open(vm);
+    else
+        rc = KIT_EIO;
     vmm_futex_set(&vm->vcpu_ready, rc == 0 ? 1 : 2);
-    vmm_futex_wait(&vm->memory_ready, 0);
-    if (rc != 0 || vm->memory_ready != 1)
+    if (rc != 0)
         return NULL;
-    vmm_short_slice();
+    if (vm->net.netif != NULL)
+        vmm_short_slice();
     run(vm);
     vmm_console_drain(&vm->console, &vm->fault);
     struct timespec used;
