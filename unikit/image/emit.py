@@ -30,6 +30,7 @@ _ENVIRONMENT = (
     ("void", "cpu_wake", "runtime_environment_t *env, uint32_t cpu", "env, cpu"),
     ("const char *", "boot_option", "runtime_environment_t *env, const char *name", "env, name"),
     ("void", "exit", "runtime_environment_t *env, int32_t code", "env, code"),
+    ("uint64_t", "cpu_features", "runtime_environment_t *env", "env"),
 )
 """Calls of ``platform/env.h``: result, name, parameters, arguments."""
 _CONSOLE = (

@@ -171,6 +171,7 @@ typedef struct {
     void kit_##who##_cpu_wake(runtime_environment_t *env, uint32_t cpu);                          \
     const char *kit_##who##_boot_option(runtime_environment_t *env, const char *name);            \
     void kit_##who##_exit(runtime_environment_t *env, int32_t code);                              \
+    uint64_t kit_##who##_cpu_features(runtime_environment_t *env);                                \
     size_t kit_##who##_console_write(console_interface_t *console, const char *data,              \
                                      size_t length);                                              \
     size_t kit_##who##_console_read(console_interface_t *console, char *buffer,                   \
@@ -243,6 +244,16 @@ KIT_INLINE const char *kit_env_boot_option(runtime_environment_t *env, const cha
 KIT_INLINE void kit_env_exit(runtime_environment_t *env, int32_t code)
 {
     KIT_ENV_CALL(env, exit)(env, code);
+}
+
+/* The member cpu_features; asking the processor costs code that most images do not need. */
+KIT_INLINE uint64_t kit_env_cpu_features(runtime_environment_t *env)
+{
+#ifdef KIT_ENV_DIRECT
+    return kit_image_cpu_features(env);
+#else
+    return env->cpu_features;
+#endif
 }
 
 /* The life cycle of the basic framework, implemented by image/runtime/main.c. */

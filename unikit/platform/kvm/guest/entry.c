@@ -28,6 +28,11 @@ KVM_COLD void kit_kvm_panic_handler(runtime_environment_t *env, const char *mess
     __builtin_trap();
 }
 
+uint64_t kit_kvm_cpu_features(runtime_environment_t *env)
+{
+    return KIT_CONTAINER_OF(env, struct kvm_guest, env)->boot->cpu_features;
+}
+
 KVM_COLD void kit_kvm_exit(runtime_environment_t *env, int32_t code)
 {
     (void)env;
@@ -99,6 +104,7 @@ static KVM_COLD void fill(runtime_environment_t *env)
     KIT_ENV_SET(env, cpu_wake, kit_kvm_cpu_wake);
     KIT_ENV_SET(env, boot_option, kit_kvm_boot_option);
     KIT_ENV_SET(env, exit, kit_kvm_exit);
+    KIT_ENV_SET(env, cpu_features, kit_kvm_cpu_features(env));
 }
 
 _Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot)
@@ -113,7 +119,6 @@ _Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot)
     guest->env = (runtime_environment_t){
         .memory = {(void *)boot->heap_base, boot->heap_size},
         .console = &guest->console,
-        .cpu_features = boot->cpu_features,
         .start_ns = boot->start_ns,
         .cpus = boot->cpus,
         .platform = kit_kvm_name,

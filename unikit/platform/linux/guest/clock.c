@@ -73,21 +73,28 @@ static LINUX_COLD uintptr_t find_symbol(uintptr_t base, const char *name)
     return 0;
 }
 
-void kit_linux_clock_open(void)
+static int by_call(int clock, struct linux_timespec *time)
 {
-    if (kit_linux.vdso != 0)
-        kit_linux.clock_gettime =
-            (linux_clock_gettime)find_symbol(kit_linux.vdso, "__vdso_clock_gettime");
+    return (int)kit_syscall3(SYS_CLOCK_GETTIME, (uintptr_t)clock, (uintptr_t)time, 0);
+}
+
+static int first(int clock, struct linux_timespec *time);
+static int (*get_time)(int clock, struct linux_timespec *time) = first;
+
+/* The first reading finds out how: an image that never asks for the time has no code for it. */
+static LINUX_COLD int first(int clock, struct linux_timespec *time)
+{
+    uintptr_t vdso = kit_linux.vdso;
+    uintptr_t symbol = vdso != 0 ? find_symbol(vdso, "__vdso_clock_gettime") : 0;
+    get_time = symbol != 0 ? (int (*)(int, struct linux_timespec *))symbol : by_call;
+    return get_time(clock, time);
 }
 
 static uint64_t read_clock(int clock)
 {
     struct linux_timespec time = {0, 0};
-    if (kit_linux.clock_gettime != NULL)
-        kit_linux.clock_gettime(clock, &time);
-    else
-        kit_syscall3(SYS_CLOCK_GETTIME, (uintptr_t)clock, (uintptr_t)&time, 0);
-    return (uint64_t)time.seconds * KIT_NS_PER_S + (uint64_t)time.nanoseconds;
+    get_time(clock, &time);
+    return kit_linux_ns(time);
 }
 
 uint64_t kit_linux_now_ns(runtime_environment_t *env)

@@ -77,8 +77,9 @@ void kit_linux_exit(runtime_environment_t *env, int32_t code)
     kit_linux_leave(code);
 }
 
-static LINUX_COLD uint64_t cpu_features(void)
+LINUX_COLD uint64_t kit_linux_cpu_features(runtime_environment_t *env)
 {
+    (void)env;
     uint64_t features = kit_cpu_detect();
     if ((kit_linux.hwcap2 & HWCAP2_FSGSBASE) == 0) /* the kernel decides, not CPUID */
         features &= ~KIT_CPU_FSGSBASE;
@@ -114,7 +115,7 @@ static LINUX_COLD void fill_environment(runtime_environment_t *env)
     KIT_ENV_SET(env, cpu_wake, kit_linux_cpu_wake);
     KIT_ENV_SET(env, boot_option, kit_linux_boot_option);
     KIT_ENV_SET(env, exit, kit_linux_exit);
-    env->cpu_features = cpu_features();
+    KIT_ENV_SET(env, cpu_features, kit_linux_cpu_features(env));
     env->cpus = 1;
     env->platform = kit_linux_name;
 }
@@ -123,8 +124,9 @@ __attribute__((used)) void *kit_linux_start(char **initial, const uintptr_t *aux
 {
     runtime_environment_t *env = &kit_linux.env;
     read_auxiliary(auxiliary);
-    kit_linux_clock_open();
-    env->start_ns = kit_linux_now_ns(env);
+    struct linux_timespec start = {0, 0}; /* not kit_linux_now_ns: it may not be in the image */
+    kit_syscall3(SYS_CLOCK_GETTIME, CLOCK_MONOTONIC, (uintptr_t)&start, 0);
+    env->start_ns = kit_linux_ns(start);
     kit_linux_read_arguments(initial + (initial[0] != NULL ? 2 : 1)); /* argc may be 0 */
     follow_parent();
     kit_linux_memory_open();

@@ -25,8 +25,6 @@
 
 enum { LINUX_PAGE = 4096, LINUX_CODE_REFUSED = 2, LINUX_CODE_PANIC = 134, LINUX_CODE_FAULT = 139 };
 
-typedef int (*linux_clock_gettime)(int clock, struct linux_timespec *time);
-
 struct linux_range {
     uintptr_t start;
     uintptr_t end;
@@ -41,14 +39,13 @@ struct linux_state {
     uintptr_t vdso;   /* ELF image of the vDSO; 0: none */
     uint64_t random;  /* for the layout of memory; not for keys */
     uint64_t hwcap2;
-    linux_clock_gettime clock_gettime; /* the vDSO's; NULL: by system call */
     struct linux_range stack;
     struct linux_range signal_stack;
     const char *panic; /* set: the trap that follows is a panic */
     /* kit_linux_report_task, set once a page was taken away: images that never do that do not
      * carry it. */
     void (*report_task)(uintptr_t fault);
-    int network_fd;    /* -1: none, or closed by the other side */
+    int network_fd; /* -1: none, or closed by the other side */
     bool input_closed;
     bool output_closed;
     bool output_stalled;
@@ -77,9 +74,6 @@ LINUX_COLD _Noreturn void kit_linux_refuse(const char *what, const char *detail)
 /* memory.c: lays out stacks and heap; fills env.memory, stack and signal_stack. */
 LINUX_COLD void kit_linux_memory_open(void);
 
-/* clock.c */
-LINUX_COLD void kit_linux_clock_open(void);
-
 /* network.c: opens net.fd if it was given. */
 LINUX_COLD void kit_linux_network_open(void);
 
@@ -87,6 +81,11 @@ LINUX_COLD void kit_linux_network_open(void);
 LINUX_COLD void kit_linux_faults_open(void);
 /* Says whose stack ran over into the page of `fault`, if one did. */
 LINUX_COLD void kit_linux_report_task(uintptr_t fault);
+
+KIT_INLINE uint64_t kit_linux_ns(struct linux_timespec time)
+{
+    return (uint64_t)time.seconds * KIT_NS_PER_S + (uint64_t)time.nanoseconds;
+}
 
 /* seccomp.c: from here on only the calls of the environment are left. */
 LINUX_COLD void kit_linux_seal(void);
