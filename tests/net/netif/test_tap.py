@@ -126,6 +126,13 @@ def sockets_in(namespace: str, kind: int) -> socket.socket:
     return made
 
 
+def read_all(sock: socket.socket) -> bytes:
+    data = bytearray()
+    while piece := sock.recv(1 << 20):
+        data += piece
+    return bytes(data)
+
+
 def ping(namespace: str, address: str, *more: str) -> str:
     command = ["ping", "-n", "-c", "3", "-i", "0.02", "-W", "5", *more, address]
     done = links.inside(namespace, lambda: subprocess.run(
@@ -151,6 +158,40 @@ def test_kernel_pings_and_talks_udp_to_the_image_end(space):
         stats = live.stats()
         assert stats["frames_out"] >= 11 and stats["errors"] == 0
     assert names(space) == {"lo"}
+
+
+@pytest.fixture(scope="session")
+def peer(build_image):
+    """The test image as a process on a descriptor."""
+    return build_image("peer", ["host_fd.c"])
+
+
+@needs_root
+def test_kernel_talks_tcp_to_a_stack_on_the_device(space, peer, stack_options):
+    """curl, and 16 MB each way, between the host's kernel and a unikit stack on the TAP."""
+    with Tap("ukt0", address="10.77.2.1/24", namespace=space).open() as live:
+        address = live.image_address.partition("/")[0]
+        child = subprocess.Popen([peer, str(live.fileno()), address, *stack_options()],
+                                 pass_fds=[live.fileno()], stdout=subprocess.PIPE)
+        try:
+            assert child.stdout.readline() == b"ready\n"
+            ping(space, address, "-s", "1472")
+            page = links.inside(space, lambda: subprocess.run(
+                ["curl", "-sS", "--max-time", "20", *[f"http://{address}/"] * 20],
+                capture_output=True))
+            assert page.stdout == b"x" * 612 * 20, page.stderr
+            with sockets_in(space, socket.SOCK_STREAM) as sock:
+                sock.connect((address, 9))
+                sock.sendall(bytes(16 << 20))
+                sock.shutdown(socket.SHUT_WR)
+                assert struct.unpack("=Q", read_all(sock)) == (16 << 20,)
+            with sockets_in(space, socket.SOCK_STREAM) as sock:
+                sock.connect((address, 19))
+                sock.sendall(struct.pack("=Q", 16 << 20))
+                assert len(read_all(sock)) == 16 << 20
+        finally:
+            child.kill()
+            child.communicate()
 
 
 @needs_root

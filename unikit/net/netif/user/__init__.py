@@ -92,9 +92,9 @@ class User(Interface):
                           kind="prefix")
     stack: str = option("mini", "net component that serves as the outer stack", kind="text")
     connections: int = option(4096, "TCP connections at once; further ones wait", minimum=1,
-                              maximum=1 << 20)
+                              maximum=16000)
     sessions: int = option(256, "UDP peers at once; the longest silent one makes room", minimum=1,
-                           maximum=1 << 16)
+                           maximum=1000)
     session_timeout: int | str = option("60s", "how long a silent UDP peer is remembered",
                                         kind="duration", minimum=1)
     memory: int | str = option("256M", "what the outer stack may take at most", kind="size",
@@ -212,8 +212,10 @@ class UserInterface(HostInterface):
 def _outer_stack(record: User) -> Any:
     """Return the record of the outer stack, with the options it has of those that help here."""
     kind = registry.find(record.stack, "net")
-    wishes = {"connections": record.connections, "udp_sockets": record.sessions + 8,
-              "nagle": False}
+    # Room for connections that still say goodbye; and since nothing old can turn up on this wire,
+    # numbers need not rest for long (a client may open and close thousands a second).
+    wishes = {"connections": 2 * record.connections, "udp_sockets": record.sessions + 1,
+              "nagle": False, "time_wait": "1s"}
     known = {spec.name for spec in kind.options}
     return kind(**{name: value for name, value in wishes.items() if name in known})
 
