@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import logging
 import re
 import threading
 import time
@@ -21,6 +22,7 @@ from unikit.component import Component
 from unikit.errors import TimedOut
 
 PAGE = 4096
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,7 +86,10 @@ class Console:
         self._sinks: list[Callable[[bytes], object]] = []
 
     def feed(self, data: bytes) -> None:
-        """Take output of the guest; called by the platform."""
+        """Take output of the guest; called by the platform.
+
+        A sink that raises gets nothing more: the guest and the other sinks go on.
+        """
         with self._changed:
             self._data += data
             excess = len(self._data) - self._limit
@@ -95,7 +100,12 @@ class Console:
             sinks = tuple(self._sinks)
             self._changed.notify_all()
         for sink in sinks:
-            sink(data)
+            try:
+                sink(data)
+            except Exception:  # a closed terminal, a full disk: not the guest's fault
+                _log.warning("a console sink failed and is left out", exc_info=True)
+                with self._changed:
+                    self._sinks.remove(sink)
 
     def end(self) -> None:
         """Say that no more output will come; called by the platform."""
@@ -134,10 +144,10 @@ class Console:
         end = time.monotonic() + timeout
         with self._changed:
             while True:
-                text = self._data[self._matched:].decode(errors="replace")
+                text = self._data[self._matched:].decode(errors="surrogateescape")
                 match = compiled.search(text)
                 if match:
-                    self._matched += len(text[:match.end()].encode())
+                    self._matched += len(text[:match.end()].encode(errors="surrogateescape"))
                     return match
                 left = end - time.monotonic()
                 if self._closed or left <= 0:

@@ -221,6 +221,14 @@ class _Suite:
                     f"({len(machine.console.text)} bytes did)")
         self.expect(b"".join(got).decode() == wanted, "the sink did not get all output")
 
+    def check_failing_sink(self) -> None:
+        def broken(_data: bytes) -> None:
+            raise BrokenPipeError("the suite's own")
+
+        machine = self.boot("say something", sink=broken)
+        self.equal(machine.wait(_TIMEOUT), 0, "exit code with a sink that raises")
+        self.expect("something" in machine.console.text, "output is lost when a sink raises")
+
     def check_console_input(self) -> None:
         machine = self.boot("echo")
         machine.console.expect("ready", _TIMEOUT)
