@@ -184,3 +184,14 @@ int init_application(void)
 """)
     path = Image("probe", [source, helper]).build()
     assert elf.load(path).entries
+
+
+def test_a_name_that_a_component_has_already_is_told(tmp_path: Path) -> None:
+    """The inner names of a component are visible to the linker; a clash becomes words."""
+    source = app(tmp_path, """
+#include <unikit/app.h>
+const int kit_alloc_tlsf = 3;
+int init_application(void) { return 0; }
+""".replace("#include <unikit/app.h>", ""))
+    with pytest.raises(CompositionError, match="kit_alloc_tlsf is defined twice"):
+        Image("probe", [source]).build()

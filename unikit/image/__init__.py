@@ -36,6 +36,7 @@ AUTO = ("kvm", "linux")
 """What ``platform="auto"`` tries, in order."""
 MEMORY = "16M"
 _UNDEFINED = re.compile(r"undefined reference to `([^']+)'")
+_DOUBLE = re.compile(r"multiple definition of `([^']+)'")
 
 
 class Image:
@@ -212,6 +213,8 @@ def _missing(plan: Plan, stderr: str) -> list[str]:
             problems.append(f"{plan.name} does not define init_application() (unikit/app.h)")
         else:
             problems.append(f"{plan.name} calls {symbol}(), which nothing in the image defines")
+    problems += [f"{symbol} is defined twice in the image; rename it in {plan.name}, or make it "
+                 "static" for symbol in dict.fromkeys(_DOUBLE.findall(stderr))]
     return problems
 
 

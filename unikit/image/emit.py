@@ -106,7 +106,7 @@ class _Emitter:
 
     def environment(self) -> None:
         """Define the calls of the environment over the image's platforms (``KIT_ENV_DIRECT``)."""
-        self.out += [f"KIT_ENV_DECLARE({entry})" for entry in self.plan.entries]
+        self.out += [f"KIT_ENV_DECLARE({entry});" for entry in self.plan.entries]
         calls = [(call, "env") for call in _ENVIRONMENT]
         if not self.plan.consoles:
             calls += [(call, "kit_runtime.state.runtime") for call in _CONSOLE]

@@ -176,13 +176,13 @@ typedef struct {
                                      size_t length);                                              \
     size_t kit_##who##_console_read(console_interface_t *console, char *buffer,                   \
                                     size_t max_length);                                           \
-    extern const char kit_##who##_name[];
+    extern const char kit_##who##_name[]
 
 #ifdef KIT_ENV_DIRECT
 #define KIT_ENV_CALL(env, name) kit_image_##name
 #define KIT_ENV_HAS(env, name) ((void)(env), true)
 #define KIT_ENV_SET(env, name, function) ((void)0)
-KIT_ENV_DECLARE(image)
+KIT_ENV_DECLARE(image);
 #else
 #define KIT_ENV_CALL(env, name) ((env)->name)
 #define KIT_ENV_HAS(env, name) ((env)->name != NULL)

@@ -47,7 +47,7 @@ struct kvm_guest {
 
 extern struct kvm_guest kit_kvm_guest;
 
-KIT_ENV_DECLARE(kvm)
+KIT_ENV_DECLARE(kvm);
 
 void kvm_bell(enum kit_kvm_bell call, uint32_t value);
 

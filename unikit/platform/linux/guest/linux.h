@@ -53,7 +53,7 @@ struct linux_state {
 
 extern struct linux_state kit_linux;
 
-KIT_ENV_DECLARE(linux)
+KIT_ENV_DECLARE(linux);
 
 /* The image's bounds, of platform/x86/image.ld. */
 extern char kit_image_start[], kit_image_end[], kit_text_start[], kit_text_end[];
