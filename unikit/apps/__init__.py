@@ -61,6 +61,7 @@ class App:
         ``kit_boot_option("app.<name>.<option>")``.
     :ivar forward: ports ``run`` forwards to by default, ``"host:guest"`` or
         ``"udp:host:guest"``.
+    :ivar flags: further compiler flags for its sources, ``"-Os"``.
     """
 
     name: str
@@ -71,6 +72,7 @@ class App:
     files: str = ""
     options: tuple[Option, ...] = ()
     forward: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
     def source_files(self) -> tuple[Path, ...]:
         """Return the sources as absolute paths."""

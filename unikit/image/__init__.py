@@ -73,7 +73,7 @@ class Image:
             name, sources = app.name, app.source_files()
             needs, options = (*app.needs, *needs), (*app.options, *options)
             files = files if files is not None else app.files_folder()
-            forward = forward or app.forward
+            forward, flags = forward or app.forward, (*app.flags, *flags)
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
             raise CompositionError([f"image name {name!r}: give lower case letters, digits, - and "
                                     "_, a letter first"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,6 +132,34 @@ int init_application(void)
     return 0;
 }
 """, sched="coop") == (0, ["outside 1", "slept 0 1", "joined 0"])
+
+
+READER = """
+static unsigned turns;
+int init_application(void) { char c; kit_console_read(&c, 0); return 0; }
+void process_application_logic(void)
+{
+    char text[8];
+    size_t got = kit_console_read(text, sizeof text);
+    turns++;
+    if (got != 0) {
+        kit_print(text, got);
+        kit_log(" after %s", turns < 100 ? "few turns" : "spinning");
+        if (text[0] == 'q')
+            kit_exit(0);
+    }
+}
+"""
+
+
+def test_a_reader_sleeps_until_there_is_input(run: Boot) -> None:
+    """Console input is an event; waiting for it costs no turns of the loop."""
+    with run(READER) as machine:
+        for word in ("one", "two", "q"):
+            time.sleep(0.05)
+            machine.console.write(word)
+            machine.console.expect(f"{word} after few turns")
+        assert machine.wait(5) == 0
 
 
 def test_a_panic_says_what_was_wrong(run: Boot) -> None:

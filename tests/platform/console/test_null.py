@@ -12,10 +12,10 @@ from unikit.platform.console import Null
 pytestmark = pytest.mark.fast
 
 
-def test_nothing_comes_out_and_the_image_goes_on(writer: Callable[..., Any]) -> None:
-    """It writes, has no input, and waits for input that the platform has: it is still there."""
+def test_nothing_comes_out_and_nobody_waits_for_what_cannot_come(
+        writer: Callable[..., Any]) -> None:
+    """The platform has input, this console has none: the image is finished, it does not spin."""
     with writer(Null()) as machine:
         machine.console.write("abc")
-        assert machine.running
-        machine.stop()
+        assert machine.wait(5) == 0
         assert machine.console.text == ""

@@ -17,4 +17,5 @@ IMAGE = App(
                kind="duration", minimum=10**9, maximum=3600 * 10**9, when="boot"),
     ),
     forward=("8080:80",),
+    flags=("-Os",),  # 2 % of a request's processor time is spent here
 )

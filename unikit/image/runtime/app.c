@@ -119,10 +119,18 @@ void kit_log(const char *format, ...)
     kit_print(line, length + 1);
 }
 
+/* Reading makes input an event that ends a wait. One that ended so and then finds nothing to read
+ * would do it again and again, so such input is an event no longer. */
 size_t kit_console_read(char *buffer, size_t max_length)
 {
-    kit_runtime.console_wanted = true;
-    return kit_console_input(kit_runtime.console, buffer, max_length);
+    size_t got = kit_console_input(kit_runtime.console, buffer, max_length);
+    if (got != 0)
+        kit_runtime.console_mute = false;
+    else if (kit_runtime.console_rang && max_length != 0)
+        kit_runtime.console_mute = true;
+    kit_runtime.console_rang = false;
+    kit_runtime.console_wanted = !kit_runtime.console_mute;
+    return got;
 }
 
 const char *kit_boot_option(const char *name)

@@ -161,8 +161,10 @@ static void enter_low_power_state(runtime_environment_t *env)
     }
     if (deadline_ns == KIT_NEVER && wake == 0)
         finish();
-    if (deadline_ns != 0)
-        kit_env_wait(env, deadline_ns, wake);
+    if (deadline_ns != 0 && (kit_env_wait(env, deadline_ns, wake) & KIT_WAKE_CONSOLE & wake)) {
+        kit_runtime.console_rang = true;
+        kit_runtime.console_wanted = false; /* until the application reads again */
+    }
 }
 
 static bool handle_packets(void)

@@ -17,6 +17,8 @@ struct kit_runtime {
     size_t console_lost; /* bytes that the console did not take since it last took something */
     bool net_polled;     /* a poll of the stack is running */
     bool console_wanted; /* the application reads: input is an event to wait for */
+    bool console_rang;   /* a wait ended for input, and nobody has read since */
+    bool console_mute;   /* input that nobody can read (no such console, its end): no event */
 };
 
 extern struct kit_runtime kit_runtime;
