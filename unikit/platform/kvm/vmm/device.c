@@ -33,6 +33,7 @@ enum {
     AFTER_SENDING_NS = 5000, /* ... and for more of it, once some was sent */
     HOT_GAP_NS = 60000,      /* an idle shorter than this was not worth it */
     HOT_TURNS = 8,           /* so many in a row engage */
+    HOT_TURNS_AGAIN = 2,     /* ... after an engagement that was worth it */
     HOT_TURNS_MOST = 64,
     WORTH_FRAMES = 32,   /* an engagement should carry so many */
     RETRY_NS = 200000,   /* the interface was full: try again */
@@ -96,7 +97,7 @@ static void disengage(struct kit_kvm *vm)
     if (!vm->engaged)
         return;
     if (vm->net.sent + vm->net.received - vm->engaged_at >= WORTH_FRAMES)
-        vm->hot_turns = HOT_TURNS;
+        vm->hot_turns = HOT_TURNS_AGAIN;
     else if (vm->hot_turns < HOT_TURNS_MOST)
         vm->hot_turns *= 2;
     vm->hot = 0;
