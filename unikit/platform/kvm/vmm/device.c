@@ -81,12 +81,17 @@ static bool engage(struct kit_kvm *vm)
         return false;
     }
     vm->engagements++;
-    vm->engaged_at = vm->net.sent + vm->net.received;
     move_aside(vm);
-    vmm_queue_set_notify(&vm->net.tx, false);
+    pthread_mutex_lock(&vm->net_lock);
+    vm->engaged_at = vm->net.sent + vm->net.received;
     __atomic_store_n(&vm->shared->poll_ns, GUEST_POLL_NS, __ATOMIC_RELAXED);
     __atomic_store_n(&vm->shared->served, 1, __ATOMIC_RELEASE);
+    const bool dozing = vm->dozing; /* since an earlier engagement */
     vmm_futex_set(&vm->engaged, 1);
+    pthread_mutex_unlock(&vm->net_lock);
+    const uint64_t one = 1;
+    if (dozing && write(vm->device_fd, &one, sizeof one) < 0)
+        return true; /* the counter is full: it is awake already */
     return true;
 }
 
@@ -259,17 +264,22 @@ static int turn(struct kit_kvm *vm, struct vmm_fault *fault)
     return rc;
 }
 
-/* From now on the guest must call to have frames sent; whether that was too late for one. */
+/* Whether the device thread looks at the queues: only then does the guest send without a call. */
+static void attend(struct kit_kvm *vm, bool attentive)
+{
+    if (vm->engaged)
+        vmm_queue_set_notify(&vm->net.tx, !attentive);
+}
+
+/* From now on the guest must call to have frames sent. Whether there is something to do instead. */
 static bool doze(struct kit_kvm *vm)
 {
-    bool late = true;
     pthread_mutex_lock(&vm->net_lock);
-    if (vm->engaged) {
-        vmm_queue_set_notify(&vm->net.tx, true);
-        late = vmm_queue_pending(&vm->net.tx);
-        if (late)
-            vmm_queue_set_notify(&vm->net.tx, false);
-    }
+    attend(vm, false);
+    const bool late = !vm->engaged || vmm_queue_pending(&vm->net.tx);
+    if (late)
+        attend(vm, true);
+    vm->dozing = !late;
     pthread_mutex_unlock(&vm->net_lock);
     return late;
 }
@@ -277,8 +287,8 @@ static bool doze(struct kit_kvm *vm)
 static void wake_up(struct kit_kvm *vm)
 {
     pthread_mutex_lock(&vm->net_lock);
-    if (vm->engaged)
-        vmm_queue_set_notify(&vm->net.tx, false);
+    vm->dozing = false;
+    attend(vm, true);
     pthread_mutex_unlock(&vm->net_lock);
 }
 
@@ -291,6 +301,7 @@ static void *device_main(void *argument)
     while (!__atomic_load_n(&vm->device_quit, __ATOMIC_ACQUIRE)) {
         if (!__atomic_load_n(&vm->engaged, __ATOMIC_ACQUIRE)) {
             vmm_futex_wait(&vm->engaged, 0);
+            wake_up(vm);
             last = vmm_now_ns(); /* the guest is about to send */
             patience = THREAD_LOOK_NS;
         }

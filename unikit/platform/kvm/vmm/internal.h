@@ -177,6 +177,7 @@ struct kit_kvm {
     int device_fd;    /* eventfd that ends a device thread's sleep */
     uint32_t engaged; /* futex: 1: the device thread moves frames */
     uint32_t device_quit;
+    bool dozing; /* the device thread sleeps in poll() */
     struct vmm_fault device_fault;
     cpu_set_t allowed;   /* processors that the starter of the machine may use */
     int kept_off;        /* 1 + the processor that the device thread may not use; 0: none */
