@@ -40,7 +40,8 @@ def arp(operation: int, sender_mac: bytes, sender: str, target_mac: bytes, targe
 
 
 def ipv4(payload: bytes, protocol: int, source: str = PEER, target: str = STACK, *,
-         flags: int = 0x4000, options: bytes = b"", ttl: int = 64, total: int | None = None) -> bytes:
+         flags: int = 0x4000, options: bytes = b"", ttl: int = 64,
+         total: int | None = None) -> bytes:
     header = struct.pack("!BBHHHBBH4s4s", 0x45 + len(options) // 4, 0,
                          20 + len(options) + len(payload) if total is None else total, 0, flags,
                          ttl, protocol, 0, packed(source), packed(target)) + options

@@ -6,8 +6,20 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from packets import (BROADCAST, PEER, PEER_MAC, STACK, Peer, arp, ethernet, icmp, ipv4, packed,
-                     parse_ip, udp)
+from packets import (
+    BROADCAST,
+    PEER,
+    PEER_MAC,
+    STACK,
+    Peer,
+    arp,
+    ethernet,
+    icmp,
+    ipv4,
+    packed,
+    parse_ip,
+    udp,
+)
 
 pytestmark = pytest.mark.fast
 

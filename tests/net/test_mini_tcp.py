@@ -6,15 +6,36 @@ Numbers in a dialogue are relative to each side's first; ``say`` gives back the 
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 
 import pytest
-from packets import (ACK, FIN, PEER, PSH, RST, STACK, SYN, Peer, Segment, Talk, icmp, ipv4,
-                     parse_tcp, tcp)
+from packets import (
+    ACK,
+    FIN,
+    PEER,
+    PSH,
+    RST,
+    STACK,
+    SYN,
+    Peer,
+    Segment,
+    Talk,
+    icmp,
+    ipv4,
+    parse_tcp,
+    tcp,
+)
 
-from unikit.errors import (ConnectionRefused, ConnectionReset, TimedOut, Unreachable, UnikitError,
-                           WouldBlock)
+from unikit.errors import (
+    ConnectionRefused,
+    ConnectionReset,
+    TimedOut,
+    UnikitError,
+    Unreachable,
+    WouldBlock,
+)
 from unikit.net.stack import Connection, Listener
 
 pytestmark = pytest.mark.fast
@@ -82,9 +103,11 @@ def test_listener_ignores_what_is_no_syn(peer: Peer, listener: Listener) -> None
 @pytest.mark.parametrize(("options", "mss", "scaled"), [
     (b"", 536, False), (b"\x02\x04\x05\xb4", 1460, False), (b"\x02\x04\x00\x01", 64, False),
     (b"\x02\x04\xff\xff", 1460, False), (b"\x02\x04\x02\x00\x01\x03\x03\x07", 512, True),
-    (b"\x03\x03\x0f\x00", 536, True), (b"\x01\x02\x04\x05", 536, False), (b"\x02\x00\x05\xb4", 536, False),
+    (b"\x03\x03\x0f\x00", 536, True), (b"\x01\x02\x04\x05", 536, False),
+    (b"\x02\x00\x05\xb4", 536, False),
     (b"\x01" * 40, 536, False), (b"\x08\x0a" + bytes(8) + b"\x02\x04\x02\x00", 512, False)])
-def test_syn_options(peer: Peer, listener: Listener, options: bytes, mss: int, scaled: bool) -> None:
+def test_syn_options(peer: Peer, listener: Listener, options: bytes, mss: int,
+                     scaled: bool) -> None:
     """MSS and window scale are understood, malformed options do no harm, others are skipped."""
     if len(options) % 4:
         options += bytes(4 - len(options) % 4)
@@ -226,7 +249,7 @@ def test_initial_sequence_numbers(peer: Peer, listener: Listener) -> None:
         peer.segments(tcp(port, 80, 1001, 0, RST))
         return answer.seq
     names = [isn(port) for port in range(6000, 6040)]
-    gaps = [(b - a) % 2**32 for a, b in zip(names, names[1:])]
+    gaps = [(b - a) % 2**32 for a, b in itertools.pairwise(names)]
     assert len(set(gaps)) == len(gaps) and min(gaps) > 1000
     before = isn(6000)
     peer.after(1)
@@ -346,9 +369,9 @@ def test_retransmission_timer(talk: Talk) -> None:
         for frame in talk.peer.after(0.05):
             assert parse_tcp(frame).data == b"hello"
             times.append((talk.peer.env.now_ns() - start) / 1e9)
-    gaps = [b - a for a, b in zip(times, times[1:])]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert times[0] == pytest.approx(0.2, abs=0.06)
-    assert all(b == pytest.approx(2 * a, rel=0.2) for a, b in zip(gaps, gaps[1:]))
+    assert all(b == pytest.approx(2 * a, rel=0.2) for a, b in itertools.pairwise(gaps))
     assert talk.say(1, 6) == []
     assert queue(talk, b"again") == [(ACK | PSH, 6, 1, 5)]
 
@@ -467,7 +490,7 @@ def test_path_mtu(talk: Talk) -> None:
 # ---- closing ----------------------------------------------------------------------------------
 
 def test_close_by_us(talk: Talk) -> None:
-    """RFC 9293, 3.6, figure 12, left side; the FIN of the peer is acknowledged again if repeated."""
+    """RFC 9293, 3.6, figure 12, left side; a repeated FIN of the peer is acknowledged again."""
     connection = socket(talk)
     connection.shutdown()
     assert talk.after(0) == [(FIN | ACK, 1, 1, 0)]
@@ -654,7 +677,7 @@ def test_time_wait_is_reused(talk: Talk) -> None:
 
 
 def test_time_wait_holds(talk: Talk) -> None:
-    """A SYN of old numbers, data and FINs get the last ACK; an exact reset ends it; so does time."""
+    """A SYN of old numbers, data and FINs get the last ACK; an exact reset ends it."""
     finished(talk)
     assert talk.say(0, 0, SYN) == [(ACK, 2, 2, 0)]
     assert talk.say(1, 2, ACK, data=b"old") == [(ACK, 2, 2, 0)]
