@@ -16,8 +16,8 @@
 static const uint8_t arp_broadcast[KIT_ETH_ADDRESS] = {255, 255, 255, 255, 255, 255};
 static const uint8_t arp_nobody[KIT_ETH_ADDRESS] = {0};
 
-static void arp_transmit(struct mini *m, uint16_t operation, const uint8_t *to,
-                         const uint8_t *target_mac, uint32_t target_ip)
+MINI_COLD static void arp_transmit(struct mini *m, uint16_t operation, const uint8_t *to,
+                                   const uint8_t *target_mac, uint32_t target_ip)
 {
     uint8_t *frame = mini_link_begin(m);
     if (frame == NULL) {
@@ -29,7 +29,7 @@ static void arp_transmit(struct mini *m, uint16_t operation, const uint8_t *to,
     mini_link_commit(m, KIT_ETH_HEADER + KIT_ARP_SIZE);
 }
 
-static void arp_ask(struct mini *m, struct mini_arp *a)
+MINI_COLD static void arp_ask(struct mini *m, struct mini_arp *a)
 {
     /* A neighbour being confirmed is asked directly (RFC 1122, 2.3.2.1). */
     arp_transmit(m, KIT_ARP_REQUEST, a->state == MINI_ARP_KNOWN ? a->mac : arp_broadcast,
@@ -38,7 +38,7 @@ static void arp_ask(struct mini *m, struct mini_arp *a)
         m->arp_deadline_ns = m->now_ns + ARP_ASK_NS;
 }
 
-void mini_arp_announce(struct mini *m)
+MINI_COLD void mini_arp_announce(struct mini *m)
 {
     arp_transmit(m, KIT_ARP_REQUEST, arp_broadcast, arp_nobody, m->address);
 }
@@ -54,7 +54,7 @@ static struct mini_arp *arp_find(struct mini *m, uint32_t ip)
     return NULL;
 }
 
-static void arp_drop_frames(struct mini *m, struct mini_arp *a)
+MINI_COLD static void arp_drop_frames(struct mini *m, struct mini_arp *a)
 {
     for (unsigned i = 0; i < a->waiting; i++)
         mini_free(m, a->frames[i].data, a->frames[i].length);
@@ -62,7 +62,7 @@ static void arp_drop_frames(struct mini *m, struct mini_arp *a)
 }
 
 /* A free entry, or the one not used for the longest time. */
-static struct mini_arp *arp_take(struct mini *m, uint32_t ip)
+MINI_COLD static struct mini_arp *arp_take(struct mini *m, uint32_t ip)
 {
     struct mini_arp *best = &m->arps[0];
     for (uint32_t i = 0; i < m->arp_count && best->state != MINI_ARP_FREE; i++) {
@@ -74,7 +74,7 @@ static struct mini_arp *arp_take(struct mini *m, uint32_t ip)
     return best;
 }
 
-static void arp_learn(struct mini *m, struct mini_arp *a, const uint8_t *mac)
+MINI_COLD static void arp_learn(struct mini *m, struct mini_arp *a, const uint8_t *mac)
 {
     memcpy(a->mac, mac, KIT_ETH_ADDRESS);
     a->state = MINI_ARP_KNOWN;
@@ -93,7 +93,7 @@ static void arp_learn(struct mini *m, struct mini_arp *a, const uint8_t *mac)
     arp_drop_frames(m, a);
 }
 
-void mini_arp_input(struct mini *m, const uint8_t *frame, size_t length)
+MINI_COLD void mini_arp_input(struct mini *m, const uint8_t *frame, size_t length)
 {
     const uint8_t *arp = frame + KIT_ETH_HEADER;
     if (!kit_arp_valid(arp, length - KIT_ETH_HEADER)) {
@@ -121,7 +121,8 @@ void mini_arp_input(struct mini *m, const uint8_t *frame, size_t length)
         m->stats.dropped_unwanted++;
 }
 
-static int arp_enqueue(struct mini *m, struct mini_arp *a, const uint8_t *frame, size_t length)
+MINI_COLD static int arp_enqueue(struct mini *m, struct mini_arp *a, const uint8_t *frame,
+                                 size_t length)
 {
     if (a->waiting == MINI_ARP_QUEUE) { /* keep the latest (RFC 1122, 2.3.2.2) */
         mini_free(m, a->frames[0].data, a->frames[0].length);
@@ -185,7 +186,7 @@ int mini_arp_send(struct mini *m, uint32_t ip, uint8_t *frame, size_t length)
 }
 
 /* Nobody answered: connections that are being opened through this neighbour fail. */
-static void arp_failed(struct mini *m, struct mini_arp *a)
+MINI_COLD static void arp_failed(struct mini *m, struct mini_arp *a)
 {
     arp_drop_frames(m, a);
     a->state = MINI_ARP_FREE;
@@ -224,7 +225,7 @@ void mini_arp_timers(struct mini *m)
     }
 }
 
-void mini_arp_clear(struct mini *m)
+MINI_COLD void mini_arp_clear(struct mini *m)
 {
     for (uint32_t i = 0; i < m->arp_count; i++) {
         arp_drop_frames(m, &m->arps[i]);

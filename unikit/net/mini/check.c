@@ -2,7 +2,7 @@
 /* The invariants of a stack, in one pass over all its connections. */
 #include <unikit/net/mini/mini.h>
 
-static bool check_ring(const struct mini_ring *r, uint32_t limit)
+MINI_COLD static bool check_ring(const struct mini_ring *r, uint32_t limit)
 {
     if (r->capacity == 0)
         return r->data == NULL && r->length == 0 && r->head == 0;
@@ -10,7 +10,7 @@ static bool check_ring(const struct mini_ring *r, uint32_t limit)
            r->head < r->capacity && r->length <= r->capacity;
 }
 
-static bool check_ranges(const struct mini_tcp *t)
+MINI_COLD static bool check_ranges(const struct mini_tcp *t)
 {
     uint32_t before = t->rcv_nxt;
     for (unsigned i = 0; i < t->range_count; i++) {
@@ -23,7 +23,7 @@ static bool check_ranges(const struct mini_tcp *t)
            (t->range_count == 0 || t->rx.length + (before - t->rcv_nxt) <= t->rx.capacity);
 }
 
-static bool check_timers(const struct mini *m, const struct mini_tcp *t)
+MINI_COLD static bool check_timers(const struct mini *m, const struct mini_tcp *t)
 {
     if (t->heap_position > m->heap_count ||
         (t->heap_position != 0 && m->heap[t->heap_position] != t))
@@ -36,7 +36,7 @@ static bool check_timers(const struct mini *m, const struct mini_tcp *t)
     return mini_flight(t) == 0 || t->timers[MINI_TIMER_SEND] != KIT_NEVER;
 }
 
-static bool check_tcp(const struct mini *m, const struct mini_tcp *t)
+MINI_COLD static bool check_tcp(const struct mini *m, const struct mini_tcp *t)
 {
     if (t->socket.state < KIT_TCP_SYN_SENT || t->socket.state >= KIT_TCP_TIME_WAIT)
         return false;
@@ -50,7 +50,7 @@ static bool check_tcp(const struct mini *m, const struct mini_tcp *t)
     return t->socket.state == KIT_TCP_SYN_SENT || !kit_seq_lt(t->rcv_adv, t->rcv_nxt);
 }
 
-static bool check_listener(const struct mini_listener *l)
+MINI_COLD static bool check_listener(const struct mini_listener *l)
 {
     size_t half = 0, full = 0;
     for (const struct kit_list *at = l->half.next; at != &l->half; at = at->next)
@@ -61,7 +61,7 @@ static bool check_listener(const struct mini_listener *l)
            full <= l->backlog;
 }
 
-static size_t check_list(const struct kit_list *list)
+MINI_COLD static size_t check_list(const struct kit_list *list)
 {
     size_t count = 0;
     for (const struct kit_list *at = list->next; at != list; at = at->next)
@@ -69,13 +69,13 @@ static size_t check_list(const struct kit_list *list)
     return count;
 }
 
-static size_t check_ring_memory(const struct mini_tcp *t)
+MINI_COLD static size_t check_ring_memory(const struct mini_tcp *t)
 {
     return sizeof(*t) + t->tx.capacity + t->rx.capacity;
 }
 
 /* Bytes that ought to be allocated, by counting everything there is. */
-static size_t check_memory(const struct mini *m)
+MINI_COLD static size_t check_memory(const struct mini *m)
 {
     size_t bytes =
         sizeof(*m) + m->slot_size * MINI_BATCH * 2 + sizeof(struct mini_arp) * m->arp_count +
@@ -97,7 +97,7 @@ static size_t check_memory(const struct mini *m)
     return bytes;
 }
 
-int mini_check(const struct kit_net *net)
+MINI_COLD int mini_check(const struct kit_net *net)
 {
     const struct mini *m = mini_of(net);
     size_t open = 0;

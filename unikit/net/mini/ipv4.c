@@ -37,7 +37,7 @@ static bool ipv4_source_sound(const struct mini *m, uint32_t source, const uint8
 }
 
 /* At most MINI_ERRORS per second leave, so that we amplify nobody's flood. */
-static bool icmp_allowed(struct mini *m)
+MINI_COLD static bool icmp_allowed(struct mini *m)
 {
     if (m->now_ns - m->error_ns >= KIT_NS_PER_S) {
         m->error_ns = m->now_ns;
@@ -46,7 +46,7 @@ static bool icmp_allowed(struct mini *m)
     return m->errors++ < MINI_ERRORS;
 }
 
-void mini_icmp_unreachable(struct mini *m, const uint8_t *ip, uint8_t code)
+MINI_COLD void mini_icmp_unreachable(struct mini *m, const uint8_t *ip, uint8_t code)
 {
     size_t quoted = kit_ipv4_header_length(ip) + 8, total = kit_load16(ip + KIT_IPV4_TOTAL);
     if (quoted > total)
@@ -59,12 +59,13 @@ void mini_icmp_unreachable(struct mini *m, const uint8_t *ip, uint8_t code)
     icmp[KIT_ICMP_TYPE] = KIT_ICMP_UNREACHABLE;
     icmp[KIT_ICMP_CODE] = code;
     memcpy(icmp + KIT_ICMP_HEADER, ip, quoted);
-    kit_store16(icmp + KIT_ICMP_CHECKSUM, kit_checksum(icmp, KIT_ICMP_HEADER + quoted));
+    kit_store16(icmp + KIT_ICMP_CHECKSUM,
+                kit_checksum_end(mini_sum(0, icmp, KIT_ICMP_HEADER + quoted)));
     (void)mini_ipv4_send(m, frame, m->address, kit_load32(ip + KIT_IPV4_SOURCE), KIT_IPV4_ICMP,
                          KIT_ICMP_HEADER + quoted);
 }
 
-static void icmp_echo(struct mini *m, uint32_t source, const uint8_t *icmp, size_t length)
+MINI_COLD static void icmp_echo(struct mini *m, uint32_t source, const uint8_t *icmp, size_t length)
 {
     uint8_t *frame = mini_link_begin(m);
     if (frame == NULL) {
@@ -75,12 +76,12 @@ static void icmp_echo(struct mini *m, uint32_t source, const uint8_t *icmp, size
     memcpy(reply, icmp, length);
     reply[KIT_ICMP_TYPE] = KIT_ICMP_ECHO_REPLY;
     kit_store16(reply + KIT_ICMP_CHECKSUM, 0);
-    kit_store16(reply + KIT_ICMP_CHECKSUM, kit_checksum(reply, length));
+    kit_store16(reply + KIT_ICMP_CHECKSUM, kit_checksum_end(mini_sum(0, reply, length)));
     (void)mini_ipv4_send(m, frame, m->address, source, KIT_IPV4_ICMP, length);
 }
 
 /* An error about a packet of ours: the quotation names it. */
-static void icmp_error(struct mini *m, const uint8_t *icmp, size_t length)
+MINI_COLD static void icmp_error(struct mini *m, const uint8_t *icmp, size_t length)
 {
     const uint8_t *ip = icmp + KIT_ICMP_HEADER;
     size_t quoted = length - KIT_ICMP_HEADER;
@@ -94,9 +95,10 @@ static void icmp_error(struct mini *m, const uint8_t *icmp, size_t length)
                       icmp[KIT_ICMP_CODE], kit_load16(icmp + KIT_ICMP_MTU));
 }
 
-static void icmp_input(struct mini *m, uint32_t source, const uint8_t *icmp, size_t length)
+MINI_COLD static void icmp_input(struct mini *m, uint32_t source, const uint8_t *icmp,
+                                 size_t length)
 {
-    if (length < KIT_ICMP_HEADER || kit_checksum(icmp, length) != 0)
+    if (length < KIT_ICMP_HEADER || kit_checksum_end(mini_sum(0, icmp, length)) != 0)
         m->stats.dropped_malformed++;
     else if (icmp[KIT_ICMP_TYPE] == KIT_ICMP_ECHO && icmp[KIT_ICMP_CODE] == 0)
         icmp_echo(m, source, icmp, length);
@@ -109,7 +111,8 @@ static void icmp_input(struct mini *m, uint32_t source, const uint8_t *icmp, siz
 void mini_ipv4_input(struct mini *m, const struct kit_frame *frame)
 {
     const uint8_t *ip = frame->data + KIT_ETH_HEADER;
-    if (!kit_ipv4_valid(ip, frame->length - KIT_ETH_HEADER)) {
+    if (!kit_ipv4_fits(ip, frame->length - KIT_ETH_HEADER) ||
+        kit_checksum_end(mini_sum(0, ip, kit_ipv4_header_length(ip))) != 0) {
         m->stats.dropped_malformed++;
         return;
     }

@@ -4,7 +4,7 @@
  * nothing new is built, so TCP waits instead of losing. Cost per frame: no copy. */
 #include <unikit/net/mini/mini.h>
 
-int mini_link_open(struct mini *m)
+MINI_COLD int mini_link_open(struct mini *m)
 {
     m->slot_size = kit_align_up((size_t)m->mtu + KIT_ETH_HEADER, 64);
     m->slots = mini_alloc(m, m->slot_size * MINI_BATCH * 2);
@@ -16,6 +16,11 @@ int mini_link_open(struct mini *m)
         m->tx[i] = (struct kit_frame){.data = m->slots + m->slot_size * (MINI_BATCH + i)};
     }
     return 0;
+}
+
+__attribute__((noinline)) uint64_t mini_sum(uint64_t sum, const uint8_t *data, size_t length)
+{
+    return kit_checksum_add(sum, data, length);
 }
 
 uint8_t *mini_link_begin(struct mini *m)

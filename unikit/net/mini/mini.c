@@ -86,7 +86,7 @@ static uint64_t mini_deadline_ns(struct kit_net *net)
 }
 
 /* Ends every connection: their address is not ours any more. */
-static void mini_end_all(struct mini *m, int error)
+MINI_COLD static void mini_end_all(struct mini *m, int error)
 {
     for (size_t i = 0; i <= m->bucket_mask; i++) {
         while (m->buckets[i] != NULL)
@@ -97,12 +97,13 @@ static void mini_end_all(struct mini *m, int error)
     mini_reap(m);
 }
 
-static bool mini_is_host_address(uint32_t address)
+MINI_COLD static bool mini_is_host_address(uint32_t address)
 {
     return address != 0 && address >> 24 != 0 && address >> 28 < 14;
 }
 
-static int mini_set_address(struct mini *m, uint32_t address, unsigned prefix, uint32_t gateway)
+MINI_COLD static int mini_set_address(struct mini *m, uint32_t address, unsigned prefix,
+                                      uint32_t gateway)
 {
     if (prefix < 1 || prefix > 32 || !mini_is_host_address(address) ||
         (gateway != 0 && (!mini_is_host_address(gateway) || gateway == address)))
@@ -123,8 +124,8 @@ static int mini_set_address(struct mini *m, uint32_t address, unsigned prefix, u
     return 0;
 }
 
-static int mini_configure(struct kit_net *net, const struct kit_address *address, unsigned prefix,
-                          const struct kit_address *gateway)
+MINI_COLD static int mini_configure(struct kit_net *net, const struct kit_address *address,
+                                    unsigned prefix, const struct kit_address *gateway)
 {
     bool routed = gateway != NULL && gateway->family != 0;
     if (address->family != 4 || (routed && gateway->family != 4))
@@ -133,7 +134,8 @@ static int mini_configure(struct kit_net *net, const struct kit_address *address
                             routed ? kit_load32(gateway->bytes) : 0);
 }
 
-static int mini_address(const struct kit_net *net, uint8_t family, struct kit_address *out)
+MINI_COLD static int mini_address(const struct kit_net *net, uint8_t family,
+                                  struct kit_address *out)
 {
     const struct mini *m = mini_of(net);
     if (family != 4 || m->address == 0)
@@ -143,7 +145,7 @@ static int mini_address(const struct kit_net *net, uint8_t family, struct kit_ad
     return 0;
 }
 
-static void mini_stats(const struct kit_net *net, struct kit_net_stats *out)
+MINI_COLD static void mini_stats(const struct kit_net *net, struct kit_net_stats *out)
 {
     const struct mini *m = mini_of(net);
     *out = m->stats;
@@ -151,7 +153,7 @@ static void mini_stats(const struct kit_net *net, struct kit_net_stats *out)
     out->udp_open = m->udp_count;
 }
 
-static void mini_close(struct kit_net *net)
+MINI_COLD static void mini_close(struct kit_net *net)
 {
     struct mini *m = mini_of(net);
     size_t buckets = (m->bucket_mask + 1) * sizeof(void *);
@@ -166,13 +168,13 @@ static void mini_close(struct kit_net *net)
     kit_alloc_free(m->alloc, m, sizeof(*m), 0);
 }
 
-static void *mini_alloc_zeroed(struct mini *m, size_t size)
+MINI_COLD static void *mini_alloc_zeroed(struct mini *m, size_t size)
 {
     void *block = mini_alloc(m, size);
     return block != NULL ? memset(block, 0, size) : NULL;
 }
 
-static int mini_open_tables(struct mini *m)
+MINI_COLD static int mini_open_tables(struct mini *m)
 {
     size_t buckets = (m->bucket_mask + 1) * sizeof(void *);
     m->buckets = mini_alloc_zeroed(m, buckets);
@@ -184,7 +186,7 @@ static int mini_open_tables(struct mini *m)
     return mini_link_open(m);
 }
 
-static int mini_open_options(struct mini *m, const uint64_t *options)
+MINI_COLD static int mini_open_options(struct mini *m, const uint64_t *options)
 {
     if (m->network->mtu < 68 || options[OPTION_CONNECTIONS] < 1 ||
         options[OPTION_CONNECTIONS] > 65536 || options[OPTION_SEND_BUFFER] > 16u << 20 ||
@@ -206,8 +208,9 @@ static int mini_open_options(struct mini *m, const uint64_t *options)
     return 0;
 }
 
-static int mini_open(const uint64_t *options, runtime_environment_t *env,
-                     network_interface_t *network, struct kit_alloc *alloc, struct kit_net **out)
+MINI_COLD static int mini_open(const uint64_t *options, runtime_environment_t *env,
+                               network_interface_t *network, struct kit_alloc *alloc,
+                               struct kit_net **out)
 {
     struct mini *m = kit_alloc_alloc(alloc, sizeof(*m), 0);
     if (m == NULL)

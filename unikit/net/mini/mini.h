@@ -64,6 +64,9 @@ enum {
 #define MINI_LINGER_NS (60 * KIT_NS_PER_S)
 #define MINI_BLOCKED_NS (100 * KIT_NS_PER_US)
 
+/* What is rare is compiled for size and kept out of the way of what is not. */
+#define MINI_COLD __attribute__((cold))
+
 struct mini;
 
 struct mini_ring {
@@ -315,6 +318,9 @@ void mini_link_commit(struct mini *m, size_t length);
 bool mini_link_flush(struct mini *m);
 size_t mini_link_receive(struct mini *m);
 bool mini_link_blocked(const struct mini *m);
+
+/* As kit_checksum_add, but one copy of it for all. */
+uint64_t mini_sum(uint64_t sum, const uint8_t *data, size_t length);
 
 /* arp.c */
 void mini_arp_input(struct mini *m, const uint8_t *frame, size_t length);

@@ -7,12 +7,12 @@
  * sequence space, in order; more than MINI_RANGES of them are not kept. */
 #include <unikit/net/mini/mini.h>
 
-uint32_t mini_buffer_size(uint64_t size)
+MINI_COLD uint32_t mini_buffer_size(uint64_t size)
 {
     return size <= MINI_RING_MIN ? MINI_RING_MIN : UINT32_C(2) << kit_fls64(size - 1);
 }
 
-bool mini_ring_reserve(struct mini *m, struct mini_ring *r, uint32_t need, uint32_t limit)
+MINI_COLD bool mini_ring_reserve(struct mini *m, struct mini_ring *r, uint32_t need, uint32_t limit)
 {
     if (need <= r->capacity)
         return true;
@@ -30,7 +30,7 @@ bool mini_ring_reserve(struct mini *m, struct mini_ring *r, uint32_t need, uint3
     return true;
 }
 
-void mini_ring_free(struct mini *m, struct mini_ring *r)
+MINI_COLD void mini_ring_free(struct mini *m, struct mini_ring *r)
 {
     if (r->capacity != 0)
         mini_free(m, r->data, r->capacity);
@@ -66,7 +66,7 @@ void mini_ring_drop(struct mini_ring *r, uint32_t length)
         r->head = (r->head + length) & (r->capacity - 1);
 }
 
-bool mini_ranges_add(struct mini_tcp *t, uint32_t start, uint32_t end)
+MINI_COLD bool mini_ranges_add(struct mini_tcp *t, uint32_t start, uint32_t end)
 {
     unsigned i = 0, j;
     while (i < t->range_count && kit_seq_lt(t->ranges[i].end, start))
@@ -86,7 +86,7 @@ bool mini_ranges_add(struct mini_tcp *t, uint32_t start, uint32_t end)
     return true;
 }
 
-uint32_t mini_ranges_advance(struct mini_tcp *t, uint32_t next)
+MINI_COLD uint32_t mini_ranges_advance(struct mini_tcp *t, uint32_t next)
 {
     unsigned used = 0;
     for (; used < t->range_count && kit_seq_le(t->ranges[used].start, next); used++) {

@@ -42,8 +42,8 @@ bool mini_events_deliver(struct mini *m)
     return any;
 }
 
-int mini_tcp_listen(struct kit_net *net, uint16_t port, uint32_t backlog, kit_tcp_callback callback,
-                    void *argument, struct kit_tcp **out)
+MINI_COLD int mini_tcp_listen(struct kit_net *net, uint16_t port, uint32_t backlog,
+                              kit_tcp_callback callback, void *argument, struct kit_tcp **out)
 {
     struct mini *m = mini_of(net);
     if (port == 0)
@@ -69,7 +69,7 @@ int mini_tcp_listen(struct kit_net *net, uint16_t port, uint32_t backlog, kit_tc
     return 0;
 }
 
-struct kit_tcp *mini_tcp_accept(struct kit_tcp *handle)
+MINI_COLD struct kit_tcp *mini_tcp_accept(struct kit_tcp *handle)
 {
     if (socket_of(handle)->state != KIT_TCP_LISTEN)
         return NULL;
@@ -85,13 +85,14 @@ struct kit_tcp *mini_tcp_accept(struct kit_tcp *handle)
     return &t->socket.handle;
 }
 
-void mini_tcp_set_callback(struct kit_tcp *handle, kit_tcp_callback callback, void *argument)
+MINI_COLD void mini_tcp_set_callback(struct kit_tcp *handle, kit_tcp_callback callback,
+                                     void *argument)
 {
     socket_of(handle)->callback = callback;
     socket_of(handle)->argument = argument;
 }
 
-void mini_tcp_set_isn(struct mini *m, struct mini_tcp *t, const uint32_t *floor)
+MINI_COLD void mini_tcp_set_isn(struct mini *m, struct mini_tcp *t, const uint32_t *floor)
 {
     t->iss = mini_isn(m, t->remote_ip, t->remote_port, t->local_port);
     if (floor != NULL && !kit_seq_lt(*floor, t->iss))
@@ -103,7 +104,7 @@ void mini_tcp_set_isn(struct mini *m, struct mini_tcp *t, const uint32_t *floor)
 }
 
 /* An ephemeral port free for this peer; one in TIME_WAIT only if there is no other. */
-static struct mini_tcp *socket_bind(struct mini *m, uint32_t ip, uint16_t port)
+MINI_COLD static struct mini_tcp *socket_bind(struct mini *m, uint32_t ip, uint16_t port)
 {
     for (uint32_t tries = 0; tries < 2 * 16384; tries++) {
         uint16_t local = m->next_port;
@@ -128,8 +129,8 @@ static struct mini_tcp *socket_bind(struct mini *m, uint32_t ip, uint16_t port)
     return NULL;
 }
 
-int mini_tcp_connect(struct kit_net *net, const struct kit_address *remote,
-                     kit_tcp_callback callback, void *argument, struct kit_tcp **out)
+MINI_COLD int mini_tcp_connect(struct kit_net *net, const struct kit_address *remote,
+                               kit_tcp_callback callback, void *argument, struct kit_tcp **out)
 {
     struct mini *m = mini_of(net);
     uint32_t ip = kit_load32(remote->bytes);
@@ -179,7 +180,7 @@ int mini_tcp_send(struct kit_tcp *handle, const void *data, size_t length)
 }
 
 /* What receive and peek say when there is no data. */
-static int socket_dry(const struct mini_tcp *t)
+MINI_COLD static int socket_dry(const struct mini_tcp *t)
 {
     if (t->socket.state == KIT_TCP_LISTEN)
         return KIT_EINVAL;
@@ -226,7 +227,7 @@ void mini_tcp_consume(struct kit_tcp *handle, size_t length)
         mini_tcp_ack_now(m, t);
 }
 
-int mini_tcp_shutdown(struct kit_tcp *handle)
+MINI_COLD int mini_tcp_shutdown(struct kit_tcp *handle)
 {
     struct mini_tcp *t = mini_tcp_of(handle);
     if (t->socket.state == KIT_TCP_LISTEN)
@@ -242,7 +243,7 @@ int mini_tcp_shutdown(struct kit_tcp *handle)
     return 0;
 }
 
-static void socket_close_listener(struct mini *m, struct mini_listener *l)
+MINI_COLD static void socket_close_listener(struct mini *m, struct mini_listener *l)
 {
     struct kit_list *lists[] = {&l->half, &l->full};
     for (unsigned i = 0; i < 2; i++) {
@@ -260,7 +261,7 @@ static void socket_close_listener(struct mini *m, struct mini_listener *l)
 }
 
 /* The application lets go. False: that was the end of the connection, and t is gone. */
-static bool socket_orphan(struct mini *m, struct mini_tcp *t)
+MINI_COLD static bool socket_orphan(struct mini *m, struct mini_tcp *t)
 {
     t->socket.orphan = true;
     t->socket.callback = NULL;
@@ -272,7 +273,7 @@ static bool socket_orphan(struct mini *m, struct mini_tcp *t)
     return true;
 }
 
-void mini_tcp_close(struct kit_tcp *handle)
+MINI_COLD void mini_tcp_close(struct kit_tcp *handle)
 {
     struct mini *m = mini_of_tcp(handle);
     struct mini_tcp *t = mini_tcp_of(handle);
@@ -294,7 +295,7 @@ void mini_tcp_close(struct kit_tcp *handle)
         mini_timer_set(m, t, MINI_TIMER_LINGER, kit_env_now_ns(m->env) + MINI_LINGER_NS);
 }
 
-void mini_tcp_abort(struct kit_tcp *handle)
+MINI_COLD void mini_tcp_abort(struct kit_tcp *handle)
 {
     struct mini *m = mini_of_tcp(handle);
     struct mini_tcp *t = mini_tcp_of(handle);
@@ -310,13 +311,13 @@ void mini_tcp_abort(struct kit_tcp *handle)
     mini_reap(m);
 }
 
-static void socket_address(struct kit_address *out, uint32_t ip, uint16_t port)
+MINI_COLD static void socket_address(struct kit_address *out, uint32_t ip, uint16_t port)
 {
     *out = (struct kit_address){.port = port, .family = 4};
     kit_store32(out->bytes, ip);
 }
 
-void mini_tcp_info(const struct kit_tcp *handle, struct kit_tcp_info *out)
+MINI_COLD void mini_tcp_info(const struct kit_tcp *handle, struct kit_tcp_info *out)
 {
     const struct mini *m = mini_of_tcp(handle);
     const struct mini_tcp *t = mini_tcp_of(handle);
@@ -336,7 +337,7 @@ void mini_tcp_info(const struct kit_tcp *handle, struct kit_tcp_info *out)
     out->unacknowledged = t->tx.length;
 }
 
-void mini_close_sockets(struct mini *m)
+MINI_COLD void mini_close_sockets(struct mini *m)
 {
     for (size_t i = 0; m->buckets != NULL && i <= m->bucket_mask; i++) {
         while (m->buckets[i] != NULL) {

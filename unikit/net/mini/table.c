@@ -26,8 +26,8 @@ static void sip_round(uint64_t v[4])
 }
 
 /* The eight bytes that the peer's address and both ports make. */
-static uint64_t table_mix(const uint64_t *key, uint32_t ip, uint16_t remote_port,
-                          uint16_t local_port)
+MINI_COLD static uint64_t table_mix(const uint64_t *key, uint32_t ip, uint16_t remote_port,
+                                    uint16_t local_port)
 {
     uint64_t words[2] = {(uint64_t)ip << 32 | (uint32_t)remote_port << 16 | local_port, UINT64_C(8)
                                                                                             << 56};
@@ -51,7 +51,8 @@ uint32_t mini_hash(const struct mini *m, uint32_t ip, uint16_t remote_port, uint
 }
 
 /* A clock of 4.096 us per tick plus a secret per connection. */
-uint32_t mini_isn(const struct mini *m, uint32_t ip, uint16_t remote_port, uint16_t local_port)
+MINI_COLD uint32_t mini_isn(const struct mini *m, uint32_t ip, uint16_t remote_port,
+                            uint16_t local_port)
 {
     return (uint32_t)(m->now_ns >> 12) +
            (uint32_t)table_mix(m->key + 2, ip, remote_port, local_port);
@@ -74,8 +75,9 @@ struct mini_tcp *mini_find(struct mini *m, uint32_t ip, uint16_t remote_port, ui
     return NULL;
 }
 
-struct mini_time_wait *mini_find_time_wait(const struct mini *m, uint32_t ip, uint16_t remote_port,
-                                           uint16_t local_port, uint32_t hash)
+MINI_COLD struct mini_time_wait *mini_find_time_wait(const struct mini *m, uint32_t ip,
+                                                     uint16_t remote_port, uint16_t local_port,
+                                                     uint32_t hash)
 {
     struct mini_time_wait *w = m->tw_buckets[hash & m->bucket_mask];
     while (w != NULL &&
@@ -84,7 +86,7 @@ struct mini_time_wait *mini_find_time_wait(const struct mini *m, uint32_t ip, ui
     return w;
 }
 
-struct mini_listener *mini_find_listener(const struct mini *m, uint16_t port)
+MINI_COLD struct mini_listener *mini_find_listener(const struct mini *m, uint16_t port)
 {
     for (struct kit_list *at = m->listeners.next; at != &m->listeners; at = at->next) {
         struct mini_listener *l = KIT_CONTAINER_OF(at, struct mini_listener, link);
@@ -94,8 +96,8 @@ struct mini_listener *mini_find_listener(const struct mini *m, uint16_t port)
     return NULL;
 }
 
-struct mini_tcp *mini_tcp_new(struct mini *m, uint32_t ip, uint16_t remote_port,
-                              uint16_t local_port, uint32_t hash)
+MINI_COLD struct mini_tcp *mini_tcp_new(struct mini *m, uint32_t ip, uint16_t remote_port,
+                                        uint16_t local_port, uint32_t hash)
 {
     struct mini_tcp *t = m->open == m->connections ? NULL : mini_alloc(m, sizeof(*t));
     if (t == NULL)
@@ -119,7 +121,7 @@ struct mini_tcp *mini_tcp_new(struct mini *m, uint32_t ip, uint16_t remote_port,
     return t;
 }
 
-static void table_remove(struct mini *m, struct mini_tcp *t)
+MINI_COLD static void table_remove(struct mini *m, struct mini_tcp *t)
 {
     struct mini_tcp **at = &m->buckets[t->hash & m->bucket_mask];
     while (*at != t)
@@ -130,7 +132,7 @@ static void table_remove(struct mini *m, struct mini_tcp *t)
     m->open--;
 }
 
-static void table_leave_listener(struct mini_tcp *t)
+MINI_COLD static void table_leave_listener(struct mini_tcp *t)
 {
     if (t->listener == NULL)
         return;
@@ -142,7 +144,8 @@ static void table_leave_listener(struct mini_tcp *t)
     t->socket.orphan = true; /* nobody ever held the handle */
 }
 
-static void table_detach(struct mini *m, struct mini_tcp *t, uint8_t state, uint32_t events)
+MINI_COLD static void table_detach(struct mini *m, struct mini_tcp *t, uint8_t state,
+                                   uint32_t events)
 {
     if (t->listener != NULL) {
         kit_list_remove(&t->listener_link);
@@ -162,13 +165,13 @@ static void table_detach(struct mini *m, struct mini_tcp *t, uint8_t state, uint
     kit_list_push_back(&m->dead, &t->listener_link);
 }
 
-void mini_tcp_end(struct mini *m, struct mini_tcp *t, int error)
+MINI_COLD void mini_tcp_end(struct mini *m, struct mini_tcp *t, int error)
 {
     t->error = error;
     table_detach(m, t, KIT_TCP_CLOSED, error != 0 ? KIT_NET_ERROR : KIT_NET_CLOSED);
 }
 
-void mini_tcp_time_wait(struct mini *m, struct mini_tcp *t)
+MINI_COLD void mini_tcp_time_wait(struct mini *m, struct mini_tcp *t)
 {
     if (m->time_wait_count == m->connections * 4)
         mini_time_wait_free(m, KIT_CONTAINER_OF(m->time_waits.next, struct mini_time_wait, link));
@@ -192,7 +195,7 @@ void mini_tcp_time_wait(struct mini *m, struct mini_tcp *t)
     table_detach(m, t, KIT_TCP_TIME_WAIT, KIT_NET_CLOSED);
 }
 
-void mini_time_wait_free(struct mini *m, struct mini_time_wait *w)
+MINI_COLD void mini_time_wait_free(struct mini *m, struct mini_time_wait *w)
 {
     struct mini_time_wait **at = &m->tw_buckets[w->hash & m->bucket_mask];
     while (*at != w)
@@ -203,7 +206,7 @@ void mini_time_wait_free(struct mini *m, struct mini_time_wait *w)
     mini_free(m, w, sizeof(*w));
 }
 
-void mini_time_wait_expire(struct mini *m)
+MINI_COLD void mini_time_wait_expire(struct mini *m)
 {
     while (!kit_list_empty(&m->time_waits)) {
         struct mini_time_wait *w =
@@ -214,7 +217,7 @@ void mini_time_wait_expire(struct mini *m)
     }
 }
 
-void mini_tcp_free(struct mini *m, struct mini_tcp *t)
+MINI_COLD void mini_tcp_free(struct mini *m, struct mini_tcp *t)
 {
     kit_list_remove(&t->socket.event_link);
     kit_list_remove(&t->listener_link);

@@ -4,14 +4,14 @@
  * (RFC 5681, 3465, 3042, 6582, 6928). */
 #include <unikit/net/mini/mini.h>
 
-static uint32_t ack_initial_window(const struct mini_tcp *t)
+MINI_COLD static uint32_t ack_initial_window(const struct mini_tcp *t)
 {
     if (t->retransmits != 0)
         return t->mss; /* the SYN was lost (RFC 5681, 3.1) */
     return mini_min(10u * t->mss, mini_max(2u * t->mss, 14600));
 }
 
-void mini_tcp_start_sending(struct mini_tcp *t)
+MINI_COLD void mini_tcp_start_sending(struct mini_tcp *t)
 {
     t->cwnd = ack_initial_window(t);
     t->ssthresh = UINT32_MAX;
@@ -21,7 +21,7 @@ void mini_tcp_start_sending(struct mini_tcp *t)
     t->retries = 0;
 }
 
-void mini_tcp_restart(struct mini_tcp *t)
+MINI_COLD void mini_tcp_restart(struct mini_tcp *t)
 {
     t->cwnd = mini_min(t->cwnd, ack_initial_window(t));
 }
@@ -70,7 +70,7 @@ static void ack_grow(const struct mini *m, struct mini_tcp *t, uint32_t acked)
 }
 
 /* RFC 6582, 3.2, step 3. */
-static void ack_recover(struct mini *m, struct mini_tcp *t, uint32_t acked)
+MINI_COLD static void ack_recover(struct mini *m, struct mini_tcp *t, uint32_t acked)
 {
     if (!kit_seq_lt(t->snd_una, t->recover)) {
         t->cwnd = mini_min(t->ssthresh, mini_max(mini_flight(t), t->mss) + t->mss);
@@ -84,7 +84,7 @@ static void ack_recover(struct mini *m, struct mini_tcp *t, uint32_t acked)
     t->cwnd = mini_max(t->cwnd, t->mss);
 }
 
-static void ack_duplicate(struct mini *m, struct mini_tcp *t)
+MINI_COLD static void ack_duplicate(struct mini *m, struct mini_tcp *t)
 {
     if (t->recovering) {
         if (t->cwnd < 2 * m->send_buffer)

@@ -6,7 +6,7 @@
 #include <unikit/net/mini/mini.h>
 
 /* What the peer's SYN tells. */
-static void in_learn(struct mini *m, struct mini_tcp *t, const struct mini_segment *s)
+MINI_COLD static void in_learn(struct mini *m, struct mini_tcp *t, const struct mini_segment *s)
 {
     struct kit_tcp_options options = kit_tcp_parse_options(s->options, s->options_length);
     uint16_t mss = options.mss != 0 ? options.mss : MINI_MSS_DEFAULT;
@@ -25,7 +25,7 @@ static void in_learn(struct mini *m, struct mini_tcp *t, const struct mini_segme
     t->snd_wl2 = s->ack;
 }
 
-void mini_tcp_established(struct mini *m, struct mini_tcp *t)
+MINI_COLD void mini_tcp_established(struct mini *m, struct mini_tcp *t)
 {
     struct mini_listener *l = t->listener;
     t->socket.state = t->fin_queued ? KIT_TCP_FIN_WAIT_1 : KIT_TCP_ESTABLISHED;
@@ -44,7 +44,7 @@ void mini_tcp_established(struct mini *m, struct mini_tcp *t)
 }
 
 /* RFC 9293, 3.10.7.3. */
-static void in_syn_sent(struct mini *m, struct mini_tcp *t, struct mini_segment *s)
+MINI_COLD static void in_syn_sent(struct mini *m, struct mini_tcp *t, struct mini_segment *s)
 {
     bool acked = (s->flags & KIT_TCP_ACK) != 0;
     if (acked && (!kit_seq_lt(t->iss, s->ack) || !kit_seq_le(s->ack, t->snd_max))) {
@@ -114,7 +114,7 @@ static bool in_trim(struct mini *m, struct mini_tcp *t, struct mini_segment *s)
 }
 
 /* RFC 5961, section 3: only the exact sequence number resets. */
-static void in_reset(struct mini *m, struct mini_tcp *t, const struct mini_segment *s)
+MINI_COLD static void in_reset(struct mini *m, struct mini_tcp *t, const struct mini_segment *s)
 {
     uint32_t offset = s->seq - t->rcv_nxt;
     if (offset != 0) {
@@ -127,7 +127,7 @@ static void in_reset(struct mini *m, struct mini_tcp *t, const struct mini_segme
 }
 
 /* A SYN on a connection that has seen one. False: done with it. */
-static bool in_syn_again(struct mini *m, struct mini_tcp *t, struct mini_segment *s)
+MINI_COLD static bool in_syn_again(struct mini *m, struct mini_tcp *t, struct mini_segment *s)
 {
     if (t->socket.state != KIT_TCP_SYN_RECEIVED || s->seq != t->irs) {
         mini_tcp_challenge(m, t); /* RFC 5961, section 4 */
@@ -189,7 +189,7 @@ static bool in_data(struct mini *m, struct mini_tcp *t, const struct mini_segmen
     return true;
 }
 
-static void in_fin(struct mini *m, struct mini_tcp *t)
+MINI_COLD static void in_fin(struct mini *m, struct mini_tcp *t)
 {
     t->fin_ahead = false;
     t->fin_received = true;
@@ -205,7 +205,7 @@ static void in_fin(struct mini *m, struct mini_tcp *t)
 }
 
 /* Our FIN is acknowledged. False: the connection is over. */
-static bool in_fin_acked(struct mini *m, struct mini_tcp *t)
+MINI_COLD static bool in_fin_acked(struct mini *m, struct mini_tcp *t)
 {
     switch (t->socket.state) {
     case KIT_TCP_FIN_WAIT_1:
@@ -294,7 +294,8 @@ static void in_segment(struct mini *m, struct mini_tcp *t, struct mini_segment *
 }
 
 /* RFC 9293, 3.10.7.4 and RFC 6191: true if the segment opens a new connection. */
-static bool in_time_wait(struct mini *m, struct mini_time_wait *w, const struct mini_segment *s)
+MINI_COLD static bool in_time_wait(struct mini *m, struct mini_time_wait *w,
+                                   const struct mini_segment *s)
 {
     if ((s->flags & KIT_TCP_RST) != 0) {
         if (s->seq == w->rcv_nxt)
@@ -315,8 +316,8 @@ static bool in_time_wait(struct mini *m, struct mini_time_wait *w, const struct 
 
 /* Room for one more that is being opened. If there is none the oldest goes whose peer left our SYN
  * unanswered for a second, as those of a flood do; peers that answer are not sacrificed. */
-static struct mini_tcp *in_new(struct mini *m, struct mini_listener *l,
-                               const struct mini_segment *s, uint32_t hash)
+MINI_COLD static struct mini_tcp *in_new(struct mini *m, struct mini_listener *l,
+                                         const struct mini_segment *s, uint32_t hash)
 {
     struct mini_tcp *t = NULL;
     if (l->half_count < l->backlog)
@@ -332,8 +333,8 @@ static struct mini_tcp *in_new(struct mini *m, struct mini_listener *l,
 }
 
 /* RFC 9293, 3.10.7.2. The initial sequence number is above `floor` if there was an incarnation. */
-static void in_listen(struct mini *m, struct mini_listener *l, const struct mini_segment *s,
-                      uint32_t hash, const uint32_t *floor)
+MINI_COLD static void in_listen(struct mini *m, struct mini_listener *l,
+                                const struct mini_segment *s, uint32_t hash, const uint32_t *floor)
 {
     if ((s->flags & KIT_TCP_RST) != 0)
         return;
@@ -369,7 +370,7 @@ static bool in_parse(struct mini *m, const uint8_t *ip, const uint8_t *tcp, size
     if (!checked) {
         uint64_t sum =
             kit_checksum_pseudo(s->remote_ip, m->address, KIT_IPV4_TCP, (uint16_t)length);
-        if (kit_checksum_end(kit_checksum_add(sum, tcp, length)) != 0)
+        if (kit_checksum_end(mini_sum(sum, tcp, length)) != 0)
             return false;
     }
     s->remote_port = kit_load16(tcp + KIT_TCP_SOURCE);
@@ -416,8 +417,8 @@ void mini_tcp_input(struct mini *m, const uint8_t *ip, const uint8_t *tcp, size_
     }
 }
 
-void mini_tcp_icmp(struct mini *m, uint32_t remote_ip, const uint8_t *tcp, uint8_t code,
-                   uint16_t mtu)
+MINI_COLD void mini_tcp_icmp(struct mini *m, uint32_t remote_ip, const uint8_t *tcp, uint8_t code,
+                             uint16_t mtu)
 {
     uint32_t hash, seq = kit_load32(tcp + KIT_TCP_SEQUENCE);
     struct mini_tcp *t = mini_find(m, remote_ip, kit_load16(tcp + KIT_TCP_DESTINATION),

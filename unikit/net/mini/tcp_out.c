@@ -41,8 +41,8 @@ static uint16_t out_window(struct mini *m, struct mini_tcp *t, bool syn)
     return (uint16_t)field;
 }
 
-static size_t out_options(const struct mini *m, const struct mini_tcp *t, uint8_t flags,
-                          uint8_t *at)
+MINI_COLD static size_t out_options(const struct mini *m, const struct mini_tcp *t, uint8_t flags,
+                                    uint8_t *at)
 {
     if ((flags & KIT_TCP_SYN) == 0)
         return 0;
@@ -76,7 +76,7 @@ static void out_finish(struct mini *m, uint8_t *frame, uint32_t source, uint32_t
 {
     uint8_t *tcp = frame + MINI_PAYLOAD;
     uint64_t sum = kit_checksum_pseudo(source, destination, KIT_IPV4_TCP, (uint16_t)length);
-    kit_store16(tcp + KIT_TCP_CHECKSUM, kit_checksum_end(kit_checksum_add(sum, tcp, length)));
+    kit_store16(tcp + KIT_TCP_CHECKSUM, kit_checksum_end(mini_sum(sum, tcp, length)));
     /* Without a way to the neighbour it is lost, as it could be later on. */
     (void)mini_ipv4_send(m, frame, source, destination, KIT_IPV4_TCP, length);
 }
@@ -105,14 +105,14 @@ static bool out_segment(struct mini *m, struct mini_tcp *t, uint32_t seq, uint32
     return true;
 }
 
-void mini_tcp_send_ack(struct mini *m, struct mini_tcp *t)
+MINI_COLD void mini_tcp_send_ack(struct mini *m, struct mini_tcp *t)
 {
     if (!out_segment(m, t, t->snd_max, 0, KIT_TCP_ACK))
         mini_tcp_ack_now(m, t);
 }
 
 /* RFC 5961, section 7: limited, and per connection, so that nobody learns from a shared count. */
-void mini_tcp_challenge(struct mini *m, struct mini_tcp *t)
+MINI_COLD void mini_tcp_challenge(struct mini *m, struct mini_tcp *t)
 {
     if (m->now_ns - t->challenge_ns >= KIT_NS_PER_S) {
         t->challenge_ns = m->now_ns;
@@ -122,7 +122,7 @@ void mini_tcp_challenge(struct mini *m, struct mini_tcp *t)
         mini_tcp_send_ack(m, t);
 }
 
-void mini_tcp_send_reset(struct mini *m, struct mini_tcp *t)
+MINI_COLD void mini_tcp_send_reset(struct mini *m, struct mini_tcp *t)
 {
     uint8_t *frame = mini_link_begin(m);
     if (frame == NULL)
@@ -133,8 +133,8 @@ void mini_tcp_send_reset(struct mini *m, struct mini_tcp *t)
     out_finish(m, frame, t->local_ip, t->remote_ip, KIT_TCP_HEADER);
 }
 
-void mini_tcp_reply(struct mini *m, const struct mini_segment *s, uint32_t seq, uint32_t ack,
-                    uint8_t flags, uint16_t window)
+MINI_COLD void mini_tcp_reply(struct mini *m, const struct mini_segment *s, uint32_t seq,
+                              uint32_t ack, uint8_t flags, uint16_t window)
 {
     uint8_t *frame = mini_link_begin(m);
     if (frame == NULL)
@@ -145,7 +145,7 @@ void mini_tcp_reply(struct mini *m, const struct mini_segment *s, uint32_t seq, 
 }
 
 /* RFC 9293, 3.10.7.1. */
-void mini_tcp_refuse(struct mini *m, const struct mini_segment *s)
+MINI_COLD void mini_tcp_refuse(struct mini *m, const struct mini_segment *s)
 {
     if ((s->flags & KIT_TCP_RST) != 0)
         return;
@@ -169,7 +169,7 @@ static void out_await(struct mini *m, struct mini_tcp *t, uint32_t seq, uint32_t
     }
 }
 
-static bool out_syn(struct mini *m, struct mini_tcp *t)
+MINI_COLD static bool out_syn(struct mini *m, struct mini_tcp *t)
 {
     bool passive = t->socket.state == KIT_TCP_SYN_RECEIVED;
     if (t->snd_nxt != t->iss) {
@@ -188,7 +188,7 @@ static bool out_syn(struct mini *m, struct mini_tcp *t)
     return true;
 }
 
-void mini_tcp_retransmit(struct mini *m, struct mini_tcp *t)
+MINI_COLD void mini_tcp_retransmit(struct mini *m, struct mini_tcp *t)
 {
     uint32_t offset = t->snd_una - t->tx_seq;
     uint32_t length = offset < t->tx.length ? mini_min(t->tx.length - offset, t->mss) : 0;
@@ -201,7 +201,7 @@ void mini_tcp_retransmit(struct mini *m, struct mini_tcp *t)
         mini_timer_set(m, t, MINI_TIMER_SEND, m->now_ns + t->rto_ns);
 }
 
-void mini_tcp_probe(struct mini *m, struct mini_tcp *t)
+MINI_COLD void mini_tcp_probe(struct mini *m, struct mini_tcp *t)
 {
     uint32_t offset = t->snd_una - t->tx_seq;
     if (offset >= t->tx.length)

@@ -36,7 +36,7 @@ static void heap_down(struct mini *m, struct mini_tcp *t)
     heap_set(m, at, t);
 }
 
-void mini_timer_forget(struct mini *m, struct mini_tcp *t)
+MINI_COLD void mini_timer_forget(struct mini *m, struct mini_tcp *t)
 {
     size_t at = t->heap_position;
     if (at == 0)
@@ -68,14 +68,14 @@ void mini_timer_stop(struct mini_tcp *t, unsigned timer)
     t->timers[timer] = KIT_NEVER;
 }
 
-static void timer_back_off(struct mini *m, struct mini_tcp *t)
+MINI_COLD static void timer_back_off(struct mini *m, struct mini_tcp *t)
 {
     t->rto_ns = t->rto_ns * 2 < MINI_RTO_MAX_NS ? t->rto_ns * 2 : MINI_RTO_MAX_NS;
     t->retries++;
     mini_timer_set(m, t, MINI_TIMER_SEND, m->now_ns + t->rto_ns);
 }
 
-static void timer_probe(struct mini *m, struct mini_tcp *t)
+MINI_COLD static void timer_probe(struct mini *m, struct mini_tcp *t)
 {
     if (t->retries >= MINI_RETRIES || (t->socket.orphan && t->probes >= MINI_ORPHAN_PROBES)) {
         mini_tcp_send_reset(m, t);
@@ -89,7 +89,7 @@ static void timer_probe(struct mini *m, struct mini_tcp *t)
 }
 
 /* RFC 6298, section 5.4 to 5.7; RFC 5681, section 3.1, equation 4. */
-static void timer_retransmit(struct mini *m, struct mini_tcp *t)
+MINI_COLD static void timer_retransmit(struct mini *m, struct mini_tcp *t)
 {
     bool opening = t->socket.state == KIT_TCP_SYN_SENT || t->socket.state == KIT_TCP_SYN_RECEIVED;
     if (t->retries >= (opening ? MINI_SYN_RETRIES : MINI_RETRIES)) {
@@ -112,7 +112,7 @@ static void timer_retransmit(struct mini *m, struct mini_tcp *t)
     mini_tcp_queue(m, t);
 }
 
-static void timer_fire(struct mini *m, struct mini_tcp *t)
+MINI_COLD static void timer_fire(struct mini *m, struct mini_tcp *t)
 {
     if (t->timers[MINI_TIMER_ACK] <= m->now_ns) {
         mini_timer_stop(t, MINI_TIMER_ACK);

@@ -30,7 +30,7 @@ void mini_udp_input(struct mini *m, const uint8_t *ip, const uint8_t *udp, size_
     if (!checked && kit_load16(udp + KIT_UDP_CHECKSUM) != 0) {
         uint64_t sum = kit_checksum_pseudo(source, kit_load32(ip + KIT_IPV4_DESTINATION),
                                            KIT_IPV4_UDP, (uint16_t)size);
-        if (kit_checksum_end(kit_checksum_add(sum, udp, size)) != 0) {
+        if (kit_checksum_end(mini_sum(sum, udp, size)) != 0) {
             m->stats.dropped_malformed++;
             return;
         }
@@ -72,8 +72,8 @@ bool mini_udp_deliver(struct mini *m)
     return any;
 }
 
-int mini_udp_open(struct kit_net *net, uint16_t port, kit_udp_callback callback, void *argument,
-                  struct kit_udp **out)
+MINI_COLD int mini_udp_open(struct kit_net *net, uint16_t port, kit_udp_callback callback,
+                            void *argument, struct kit_udp **out)
 {
     struct mini *m = mini_of(net);
     if (m->udp_count == m->udp_limit)
@@ -99,7 +99,7 @@ int mini_udp_open(struct kit_net *net, uint16_t port, kit_udp_callback callback,
     return 0;
 }
 
-uint16_t mini_udp_port(const struct kit_udp *handle)
+MINI_COLD uint16_t mini_udp_port(const struct kit_udp *handle)
 {
     return udp_of(handle)->port;
 }
@@ -128,7 +128,7 @@ int mini_udp_send(struct kit_udp *handle, const struct kit_address *to, const vo
     if (length != 0)
         memcpy(udp + KIT_UDP_HEADER, data, length);
     uint64_t sum = kit_checksum_pseudo(m->address, ip, KIT_IPV4_UDP, size);
-    uint16_t checksum = kit_checksum_end(kit_checksum_add(sum, udp, size));
+    uint16_t checksum = kit_checksum_end(mini_sum(sum, udp, size));
     kit_store16(udp + KIT_UDP_CHECKSUM, checksum != 0 ? checksum : 0xffff);
     int rc = mini_ipv4_send(m, frame, m->address, ip, KIT_IPV4_UDP, size);
     return rc == KIT_ENOMEM ? KIT_EAGAIN : rc;
@@ -155,7 +155,7 @@ int mini_udp_receive(struct kit_udp *handle, struct kit_address *from, void *buf
     return size;
 }
 
-void mini_udp_close(struct kit_udp *handle)
+MINI_COLD void mini_udp_close(struct kit_udp *handle)
 {
     struct mini_udp *u = udp_of(handle);
     struct mini *m = mini_of(handle->net);
