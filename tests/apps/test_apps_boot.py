@@ -21,7 +21,6 @@ import pytest
 from unikit import apps
 from unikit.image import Image
 from unikit.net import Tap, User
-from unikit.net.netif.user import User
 
 PLATFORMS = ["linux", pytest.param("kvm", marks=pytest.mark.kvm)]
 PAGE = (Path(apps.__file__).parent / "http/site/index.html").read_bytes()
