@@ -26,7 +26,8 @@ _CODE = (
     "-std=gnu11", "-ffreestanding", "-nostdinc", "-fno-pie", "-fno-pic", "-U_FORTIFY_SOURCE",
     "-fcf-protection=none", "-fno-stack-clash-protection", "-fno-asynchronous-unwind-tables",
     "-ffunction-sections", "-fdata-sections", "-fno-math-errno", "-g1",
-    "-fstack-protector-strong", "-mstack-protector-guard=global", "-fno-omit-frame-pointer",
+    "-malign-data=abi", "-fno-jump-tables", "-fno-omit-frame-pointer",
+    "-fstack-protector-strong", "-mstack-protector-guard=global",
 )
 _KERNEL = ("-mgeneral-regs-only",)  # applications may use floating point and vectors
 _LINK = (

@@ -7,7 +7,8 @@
  * instructions are 3 to 5 times faster (tests/rt/bench_string.c).
  *
  * Compile without LTO (the compiler emits calls to these after it has looked at definitions) and
- * with -fno-tree-loop-distribute-patterns (which would turn the loops into calls to themselves). */
+ * with -fno-tree-loop-distribute-patterns (which would turn the loops into calls to themselves).
+ * The names stand in parentheses because types.h makes macros of them. */
 #include <unikit/rt/types.h>
 
 enum { WORD = 8, PAIR = 2 * WORD, COPY_THRESHOLD = 1024, SET_THRESHOLD = 512 };
@@ -82,13 +83,13 @@ static inline void copy_down(unsigned char *to, const unsigned char *from, size_
     W64(to + WORD) = head1;
 }
 
-void *memcpy(void *restrict to, const void *restrict from, size_t size)
+void *(memcpy)(void *restrict to, const void *restrict from, size_t size)
 {
     copy_up(to, from, size);
     return to;
 }
 
-void *memmove(void *to, const void *from, size_t size)
+void *(memmove)(void *to, const void *from, size_t size)
 {
     if ((uintptr_t)to - (uintptr_t)from >= size)
         copy_up(to, from, size);
@@ -97,7 +98,7 @@ void *memmove(void *to, const void *from, size_t size)
     return to;
 }
 
-void *memset(void *to, int byte, size_t size)
+void *(memset)(void *to, int byte, size_t size)
 {
     unsigned char *at = to;
     uint64_t word = (unsigned char)byte * UINT64_C(0x0101010101010101);
@@ -117,7 +118,7 @@ void *memset(void *to, int byte, size_t size)
     return to;
 }
 
-int memcmp(const void *a, const void *b, size_t size)
+int (memcmp)(const void *a, const void *b, size_t size)
 {
     const unsigned char *x = a, *y = b;
     for (; size >= WORD; x += WORD, y += WORD, size -= WORD) {
@@ -134,7 +135,7 @@ int memcmp(const void *a, const void *b, size_t size)
     return 0;
 }
 
-size_t strlen(const char *text)
+size_t (strlen)(const char *text)
 {
     const char *end = text;
     while (*end != '\0')

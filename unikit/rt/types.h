@@ -20,6 +20,15 @@ void *memset(void *to, int byte, size_t size);
 int memcmp(const void *a, const void *b, size_t size);
 size_t strlen(const char *text);
 
+/* Small constant sizes become a few moves: -ffreestanding by itself would call for every one. */
+#if !__STDC_HOSTED__ && !defined memcpy
+#define memcpy(to, from, size) __builtin_memcpy(to, from, size)
+#define memmove(to, from, size) __builtin_memmove(to, from, size)
+#define memset(to, byte, size) __builtin_memset(to, byte, size)
+#define memcmp(a, b, size) __builtin_memcmp(a, b, size)
+#define strlen(text) __builtin_strlen(text)
+#endif
+
 /* Marks the dispatchers in headers; ffi/cdef.py turns a KIT_INLINE function into a prototype. */
 #define KIT_INLINE static inline
 
