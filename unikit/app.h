@@ -17,7 +17,8 @@
 /* ---- what the application defines ------------------------------------------------------- */
 
 /* Called once when everything is up. 0: go on by events; anything else ends the image with that
- * exit code. */
+ * exit code. An image composed with events=False ends with 0, too, and has no scheduler: no work,
+ * tasks or timers. */
 int init_application(void);
 /* Optional: called on every turn of the main loop ... */
 void process_application_logic(void);

@@ -54,6 +54,51 @@ int init_application(void)
     assert not {name for name in names if name.startswith(("mini_", "coop_", "firstfit_"))}
 
 
+def test_an_image_without_events_has_no_main_loop(tmp_path: Path) -> None:
+    """No scheduler and no clock; a timer in it is told what it lacks."""
+    text = "#include <unikit/app.h>\nint init_application(void) { return 0; }\n"
+    path = Image("probe", [app(tmp_path, text)], events=False).build()
+    names = {name for _, _, name in elf.symbols(Path(f"{path}.debug"))}
+    assert not {name for name in names if re.search(r"(loop|events|timer)_|now_ns|_wait", name)}
+    source = app(tmp_path, text.replace("return 0", "struct kit_timer t; "
+                                        "return kit_timer_start(&t, 1)"))
+    with pytest.raises(CompositionError, match=r"kit_timer_start\(\).*needs a scheduler"):
+        Image("probe", [source], events=False).build()
+
+
+def disassembled(path: Path, function: str) -> list[str]:
+    """Return the instructions of one function of an image."""
+    start, size = next((address, size) for address, size, name
+                       in elf.symbols(Path(f"{path}.debug")) if name.startswith(function))
+    code = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", f"--start-address={start}",
+         f"--stop-address={start + size}", str(path)], check=True, capture_output=True,
+        text=True).stdout
+    body = [line for line in code.splitlines() if re.match(r"\s+[0-9a-f]+:", line)]
+    assert body
+    return body
+
+
+@pytest.mark.parametrize("optimise", ["speed", "size"])
+def test_small_constant_copies_are_moves(tmp_path: Path, optimise: str) -> None:
+    """A call would cost more than the copy: -ffreestanding alone would make one."""
+    source = app(tmp_path, """
+#include <unikit/app.h>
+__attribute__((noinline, used)) uint64_t probe_target(const void *from)
+{
+    uint64_t value;
+    memcpy(&value, from, sizeof value);
+    return value + strlen("four");
+}
+int init_application(void)
+{
+    kit_exit(probe_target("12345678") == 0);
+}
+""")
+    path = Image("probe", [source], platforms=("linux",), optimise=optimise).build()
+    assert not [line for line in disassembled(path, "probe_target") if "call" in line]
+
+
 def test_calls_of_a_sole_component_are_direct(tmp_path: Path) -> None:
     """With one allocator in the plan no call goes through a pointer to reach it."""
     source = app(tmp_path, """
@@ -68,17 +113,8 @@ int init_application(void)
 }
 """)
     path = Image("probe", [source], platforms=("linux",)).build()
-    symbols = [(address, size) for address, size, name in elf.symbols(Path(f"{path}.debug"))
-               if name.startswith("probe_target")]
-    assert symbols
-    start, size = symbols[0]
-    code = subprocess.run(
-        ["objdump", "-d", "--no-show-raw-insn", f"--start-address={start}",
-         f"--stop-address={start + size}", str(path)], check=True, capture_output=True,
-        text=True).stdout
-    body = [line for line in code.splitlines() if re.match(r"\s+[0-9a-f]+:", line)]
-    assert body
-    assert not [line for line in body if re.search(r"(call|jmp)\s+\*", line)]
+    assert not [line for line in disassembled(path, "probe_target")
+                if re.search(r"(call|jmp)\s+\*", line)]
 
 
 def test_the_same_wish_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

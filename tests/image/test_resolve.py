@@ -55,9 +55,21 @@ def test_defaults_give_a_plan_with_allocator_and_scheduler(source: Path) -> None
     """An application that says nothing gets tlsf and loop, and no network."""
     plan = resolve(Wish("app", [source], sched="auto"))
     assert plan.alloc.id == "alloc.tlsf"
+    assert plan.sched is not None
     assert plan.sched.id == "sched.loop"
     assert plan.net is None
     assert plan.sources == (source,)
+
+
+def test_an_application_without_events_gets_no_scheduler(source: Path) -> None:
+    """It ends when init_application returns; a network, or a wish, brings the main loop back."""
+    assert resolve(Wish("app", [source], sched="auto", events=False)).sched is None
+    assert resolve(Wish("app", [source], sched=None, events=False)).sched is None
+    for more in ({"sched": "auto", "net": "mini"}, {"sched": "loop"}):
+        plan = resolve(Wish("app", [source], events=False, **more))
+        assert plan.sched is not None
+        assert plan.sched.id == "sched.loop"
+    assert "needs a scheduler" in problems(Wish("app", [source], sched=None))
 
 
 def test_all_problems_are_reported_at_once(source: Path, tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ class App:
     :ivar summary: one line for people.
     :ivar sources: files relative to ``folder``: C, C++, assembly, objects, archives.
     :ivar needs: of :data:`NEEDS`; the composer adds the default component for what is missing.
+    :ivar events: whether anything happens after ``init_application``: work, timers, tasks, console
+        input, ``process_application_logic``. ``False``: the image ends when it returns; no
+        scheduler is added and the main loop is left out, unless there is a network.
     :ivar files: a folder relative to ``folder`` that is packed into the image; empty: none.
     :ivar options: the application's own options; the ``text`` kind is read at boot only, by
         ``kit_boot_option("app.<name>.<option>")``.
@@ -69,6 +72,7 @@ class App:
     summary: str = ""
     sources: tuple[str, ...] = ("main.c",)
     needs: tuple[str, ...] = ()
+    events: bool = True
     files: str = ""
     options: tuple[Option, ...] = ()
     forward: tuple[str, ...] = ()

@@ -46,7 +46,8 @@ class Image:
         (:func:`unikit.apps.find`).
     :param sources: C, C++ and assembly files, objects and archives of the application.
     :param alloc: allocator: a record or a name.
-    :param sched: scheduler; ``"auto"``: ``loop``, or ``coop`` if the application needs threads.
+    :param sched: scheduler; ``"auto"``: ``loop``, or ``coop`` if the application needs threads, or
+        none if ``events`` is false.
     :param net: TCP/IP stack; ``"auto"``: ``mini`` if the application needs the network.
     :param netif: a network component inside the image instead of the platform's device.
     :param console: a console component or several; default: the platform's own.
@@ -54,6 +55,8 @@ class Image:
     :param platforms: the entries it carries (``("kvm", "linux")``); default: all there are.
     :param settings: ``id.option`` to value, as ``--set`` on the command line.
     :param needs: what the application needs, as in :attr:`unikit.component.Component.requires`.
+    :param events: whether anything happens after ``init_application``; ``False``: the image ends
+        when that returns, and needs neither scheduler nor main loop.
     :param options: options of the application itself.
     :param forward: ports a run without privileges forwards, ``"8080:80"``.
     :param optimise: ``"speed"``, ``"size"`` or ``"debug"``.
@@ -65,7 +68,7 @@ class Image:
                  console: Choice | Sequence[Choice] = (), files: str | Path | None = None,
                  platforms: Sequence[str] | None = None,
                  settings: Mapping[str, Any] | None = None, needs: Sequence[str] = (),
-                 options: Sequence[Option] = (), forward: Sequence[str] = (),
+                 events: bool = True, options: Sequence[Option] = (), forward: Sequence[str] = (),
                  optimise: str = "speed", flags: Sequence[str] = ()) -> None:
         if not sources:
             from unikit import apps
@@ -74,6 +77,7 @@ class Image:
             needs, options = (*app.needs, *needs), (*app.options, *options)
             files = files if files is not None else app.files_folder()
             forward, flags = forward or app.forward, (*app.flags, *flags)
+            events = events and app.events
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
             raise CompositionError([f"image name {name!r}: give lower case letters, digits, - and "
                                     "_, a letter first"])
@@ -81,7 +85,8 @@ class Image:
             else tuple(console)
         self.wish = Wish(name, tuple(sources), tuple(needs), tuple(options), alloc, sched, net,
                          netif, tuple(each for each in consoles if each is not None), files,
-                         tuple(forward), platforms, dict(settings or {}), optimise, tuple(flags))
+                         tuple(forward), platforms, dict(settings or {}), optimise, tuple(flags),
+                         events)
 
     @property
     def name(self) -> str:
@@ -188,8 +193,9 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
         return toolchain.Unit(path, defines, lto=path.suffix in (".c", ".cc", ".cpp"), **more)
 
     units = [unit(path, optimise=once) for path in (
-        *runtime_sources(net=plan.net is not None, threads=plan.threads()), root / "rt/format.c",
-        *plan.entry_sources, folder / "composition.c")]
+        *runtime_sources(events=plan.sched is not None, net=plan.net is not None,
+                         threads=plan.threads()),
+        root / "rt/format.c", *plan.entry_sources, folder / "composition.c")]
     units += [unit(path, includes=(part.folder(),)) for part in plan.components()
               for path in part.source_files()]
     if plan.threads():

@@ -54,7 +54,7 @@ class Plan:
     :ivar name: of the image.
     :ivar sources: of the application, absolute.
     :ivar alloc: allocator, with its options.
-    :ivar sched: scheduler.
+    :ivar sched: scheduler or ``None``: the image ends when ``init_application`` has returned.
     :ivar net: TCP/IP stack or ``None``.
     :ivar netif: network component inside the image or ``None``: the platform's device.
     :ivar consoles: in order of opening; empty: the platform's own.
@@ -70,7 +70,7 @@ class Plan:
     name: str
     sources: tuple[Path, ...]
     alloc: Component
-    sched: Component
+    sched: Component | None
     net: Component | None
     netif: Component | None
     consoles: tuple[Component, ...]
@@ -89,7 +89,7 @@ class Plan:
 
     def threads(self) -> bool:
         """Return whether tasks have stacks of their own."""
-        return "threads" in self.sched.features
+        return self.sched is not None and "threads" in self.sched.features
 
     def note(self) -> dict[str, Any]:
         """Return what the image says about itself."""

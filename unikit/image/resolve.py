@@ -43,6 +43,7 @@ class Wish:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     optimise: str = "speed"
     flags: Sequence[str] = ()
+    events: bool = True
 
 
 class _Resolver:
@@ -54,13 +55,15 @@ class _Resolver:
     def plan(self) -> Plan:
         wish = self.wish
         alloc = self.choose("alloc", wish.alloc)
-        threads = "sched:threads" in wish.needs
-        sched = self.choose("sched", "coop" if wish.sched == "auto" and threads
-                            else "loop" if wish.sched == "auto" else wish.sched)
         wanted = wish.net
         if wanted == "auto":
             wanted = "mini" if "net" in wish.needs or wish.netif is not None else None
         net = self.choose("net", wanted)
+        events = wish.events or net is not None
+        wanted = wish.sched
+        if wanted == "auto":
+            wanted = "coop" if "sched:threads" in wish.needs else "loop" if events else None
+        sched = self.choose("sched", wanted)
         netif = self.choose("netif", wish.netif)
         consoles = [self.choose("console", each) for each in wish.consoles]
         if len(consoles) == 1 and consoles[0] is not None and consoles[0].id == "console.platform":
@@ -74,8 +77,8 @@ class _Resolver:
         if alloc is None and wish.alloc is None:
             self.problems.append("alloc: an image needs an allocator; choose one of "
                                  + self.names("alloc"))
-        if sched is None and wish.sched is None:
-            self.problems.append("sched: an image needs a scheduler; choose one of "
+        if sched is None and wish.sched is None and events:
+            self.problems.append("sched: an image with events needs a scheduler; choose one of "
                                  + self.names("sched"))
         parts = [part for part in (alloc, sched, net, netif, *consoles) if part is not None]
         self.requirements(parts)
@@ -88,7 +91,7 @@ class _Resolver:
                                  f"that name; known: {', '.join(self.known(parts)) or 'none'}")
         if wish.optimise not in ("speed", "size", "debug"):
             self.problems.append(f"optimise: {wish.optimise!r}; allowed: speed, size, debug")
-        if self.problems or alloc is None or sched is None:
+        if self.problems or alloc is None:
             raise CompositionError(self.problems)
         return Plan(wish.name, sources, alloc, sched, net, netif,
                     tuple(each for each in consoles if each is not None), entries, entry_sources,

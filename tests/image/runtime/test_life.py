@@ -49,6 +49,15 @@ def test_an_application_with_nothing_left_to_do_has_finished(run: Boot) -> None:
         0, ["hi 7"])
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_without_events_an_image_ends_when_the_application_returns(run: Boot, code: int) -> None:
+    """No main loop is entered: what the logic would print is never seen."""
+    assert ends(run, f"""
+int init_application(void) {{ kit_log("once"); return {code}; }}
+void process_application_logic(void) {{ kit_log("logic"); }}
+""", events=False) == (code, ["once"])
+
+
 @pytest.mark.parametrize(("how", "code"), [("return 3;", 3), ("kit_exit(42);", 42),
                                            ("kit_exit(0);", 0)])
 def test_the_exit_code_is_the_application_s(run: Boot, how: str, code: int) -> None:

@@ -2,4 +2,8 @@
 
 from unikit.apps import App
 
-IMAGE = App(name="hello", summary="says hello, names its platform and components, and ends")
+IMAGE = App(
+    name="hello",
+    summary="says hello, names its platform and components, and ends",
+    events=False,
+)

@@ -10,13 +10,16 @@ from pathlib import Path
 _FOLDER = Path(__file__).resolve().parent
 
 
-def sources(*, net: bool, threads: bool) -> tuple[Path, ...]:
+def sources(*, events: bool, net: bool, threads: bool) -> tuple[Path, ...]:
     """Return the C files that an image with these parts compiles.
 
+    :param events: the plan has a scheduler.
     :param net: the plan has a TCP/IP stack.
     :param threads: its scheduler claims ``KIT_SCHED_THREADS``.
     """
     names = ["main.c", "app.c", "options.c", "files.c"]
+    if events:
+        names.append("events.c")
     if net:
         names.append("net.c")
     if threads:
@@ -27,6 +30,7 @@ def sources(*, net: bool, threads: bool) -> tuple[Path, ...]:
 
 
 SERVES = {
+    "events": ("events.c", "a scheduler", 'sched="loop"'),
     "net": ("net.c", "a network stack", 'net="mini"'),
     "thread": ("thread.c", "a scheduler with threads", 'sched="coop"'),
     "blocking": ("blocking.c", "a network stack and a scheduler with threads",
@@ -47,4 +51,6 @@ def lacking(symbol: str) -> tuple[str, str] | None:
     if symbol.startswith(("kit_task_join", "kit_task_yield", "kit_task_sleep_until", "kit_mutex_",
                           "kit_condition_", "kit_semaphore_")):
         return SERVES["thread"][1:]
+    if symbol.startswith(("kit_task_", "kit_timer_")):
+        return SERVES["events"][1:]
     return None

@@ -19,38 +19,6 @@ void *kit_memory_realloc(void *block, size_t old_size, size_t new_size, size_t a
     return kit_alloc_realloc(kit_runtime.alloc, block, old_size, new_size, align);
 }
 
-void kit_task_post(struct kit_work *work)
-{
-    kit_sched_post(kit_runtime.sched, work);
-}
-
-int kit_task_spawn(const struct kit_task_spec *spec, struct kit_task **out)
-{
-    return kit_sched_spawn(kit_runtime.sched, spec, out);
-}
-
-struct kit_task *kit_task_current(void)
-{
-    return kit_sched_current(kit_runtime.sched);
-}
-
-int kit_timer_start(struct kit_timer *timer, uint64_t delay_ns)
-{
-    uint64_t now = kit_clock_now();
-    uint64_t deadline_ns = delay_ns < KIT_NEVER - now ? now + delay_ns : KIT_NEVER - 1;
-    return kit_sched_arm(kit_runtime.sched, timer, deadline_ns);
-}
-
-bool kit_timer_stop(struct kit_timer *timer)
-{
-    return kit_sched_cancel(kit_runtime.sched, timer);
-}
-
-struct kit_sched *kit_task_scheduler(void)
-{
-    return kit_runtime.sched;
-}
-
 uint64_t kit_clock_now(void)
 {
     return kit_env_now_ns(kit_runtime.state.runtime);
@@ -167,8 +135,12 @@ void kit_statistics(struct kit_alloc_stats *memory, struct kit_sched_stats *task
 {
     if (memory != NULL)
         kit_alloc_stats(kit_runtime.alloc, memory);
-    if (tasks != NULL)
-        kit_sched_stats(kit_runtime.sched, tasks);
+    if (tasks != NULL) {
+        if (kit_composition.sched != NULL)
+            kit_sched_stats(kit_runtime.sched, tasks);
+        else
+            memset(tasks, 0, sizeof *tasks);
+    }
     if (network != NULL) {
         if (kit_composition.net != NULL)
             kit_net_stats(kit_runtime.net, network);

@@ -5,8 +5,9 @@
  * not there.
  *
  * Which runtime files a plan compiles is said by runtime/__init__.py: main.c, app.c, options.c and
- * files.c always (what is not used is dropped by the linker), net.c only with a stack, thread.c
- * only with a scheduler that claims KIT_SCHED_THREADS, blocking.c only with both. A call of the
+ * files.c always (what is not used is dropped by the linker), events.c only with a scheduler, net.c
+ * only with a stack, thread.c only with a scheduler that claims KIT_SCHED_THREADS, blocking.c only
+ * with both. A call of the
  * application that its plan does not serve is then an undefined symbol, which the composer turns
  * into words.
  */
@@ -61,7 +62,7 @@ struct kit_composition {
     const char *const *components; /* every id, sorted, NULL ended: platform entries included */
     const struct kit_alloc_component *alloc;
     const uint64_t *alloc_options;
-    const struct kit_sched_component *sched;
+    const struct kit_sched_component *sched; /* NULL: ends when init_application has returned */
     const uint64_t *sched_options;
     const struct kit_net_component *net; /* NULL: no network */
     const uint64_t *net_options;

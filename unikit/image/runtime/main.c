@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of an image, in the order of the basic unikernel framework: console, memory, scheduler,
  * network, further consoles, init_application; then for ever: receive and handle packets, run what
- * is due, process_application_logic, and sleep when nothing did anything.
+ * is due, process_application_logic, and sleep when nothing did anything. A composition without a
+ * scheduler ends when init_application has returned: the loop is not in the image.
  *
  * An image ends by kit_exit, by a nonzero result of init_application, or here when nothing can ever
  * happen again: no timer, no network, nobody reads the console. If no task is left it is simply
@@ -23,6 +24,11 @@ void kit_panic(const char *message)
     __builtin_trap();
 }
 
+static __attribute__((cold, noinline)) void say(const char *text)
+{
+    kit_print(text, strlen(text));
+}
+
 /* A component that does not open: says which and why, for people. */
 static __attribute__((cold)) int refuse(const char *id, int code)
 {
@@ -30,12 +36,11 @@ static __attribute__((cold)) int refuse(const char *id, int code)
                       : code == KIT_EINVAL  ? "an option is out of range"
                       : code == KIT_ENOTSUP ? "a part it needs is missing"
                                             : "it failed to start";
-    static const char *const words[] = {"cannot start ", ": ", "\n"};
-    kit_print(words[0], strlen(words[0]));
-    kit_print(id, strlen(id));
-    kit_print(words[1], strlen(words[1]));
-    kit_print(why, strlen(why));
-    kit_print(words[2], strlen(words[2]));
+    say("cannot start ");
+    say(id);
+    say(": ");
+    say(why);
+    say("\n");
     return KIT_EXIT_REFUSED;
 }
 
@@ -43,6 +48,13 @@ static int init_memory(void *base, uint64_t size)
 {
     return kit_composition.alloc->open(kit_composition.alloc_options, base, size,
                                        &kit_runtime.alloc);
+}
+
+static int open_scheduler(runtime_environment_t *env)
+{
+    int rc = kit_composition.sched->open(kit_composition.sched_options, env, kit_runtime.alloc,
+                                         &kit_runtime.sched);
+    return rc == 0 ? 0 : refuse(kit_composition.sched->id, rc);
 }
 
 /* The interface the stack runs on: the composition's own, or the platform's. */
@@ -123,10 +135,8 @@ int init_unikernel(runtime_environment_t *env)
     int rc = init_memory(env->memory.base_address, env->memory.size);
     if (rc != 0)
         return refuse(kit_composition.alloc->id, rc);
-    rc = kit_composition.sched->open(kit_composition.sched_options, env, kit_runtime.alloc,
-                                     &kit_runtime.sched);
-    if (rc != 0)
-        return refuse(kit_composition.sched->id, rc);
+    if (kit_composition.sched != NULL && (rc = open_scheduler(env)) != 0)
+        return rc;
     if (kit_composition.net != NULL && (rc = open_network(env)) != 0)
         return rc;
     if (kit_composition.console_count != 0 && (rc = open_consoles(env)) != 0)
@@ -180,7 +190,7 @@ static bool handle_packets(void)
 int unikernel_main(runtime_environment_t *env)
 {
     int code = init_unikernel(env);
-    if (code != 0)
+    if (code != 0 || kit_composition.sched == NULL)
         kit_exit(code);
     for (;;) {
         bool busy = handle_packets();
