@@ -49,7 +49,7 @@ def load(url: str, pids: list[int]) -> tuple[float, float]:
 @contextlib.contextmanager
 def nginx(site: Path, folder: Path) -> Iterator[list[int]]:
     """Run nginx with one worker behind a veth pair; yield its processes."""
-    from pyroute2 import NSPopen, IPRoute, netns
+    from pyroute2 import IPRoute, NSPopen, netns
     netns.create("ukbenchns")
     try:
         with IPRoute() as ip:

@@ -1,8 +1,9 @@
-"""Claim: without privileges a browser or a load generator is served well: through ``netif.user`` the
-http image answers at least 20,000 requests a second, keep-alive over eight connections.
+"""Claim: without privileges a browser or a load generator is served well: through ``netif.user``
+the http image answers at least 20,000 requests a second, keep-alive over eight connections.
 
-The whole way counts: wrk, the host's TCP, the hosted outer stack, the monitor, the image. wrk shares
-the processors with all of it. The same image as a Linux process stands beside the one on kvm.
+The whole way counts: wrk, the host's TCP, the hosted outer stack, the monitor, the image. wrk
+shares the processors with all of it. The same image as a Linux process stands beside the one on
+kvm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compile and run the C programs of ``native/``: the yardsticks that claims are measured against."""
+"""Compile and run the C programs of ``native/``: the yardsticks of the claims."""
 
 from __future__ import annotations
 

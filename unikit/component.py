@@ -102,13 +102,13 @@ class Option:
         """Return the value as C gets it (``rt/opt.h``)."""
         if self.kind == "choice":
             return self.choices.index(value)
-        if self.kind == "address":
-            return int(_ipaddress().IPv4Address(value))
+        if self.kind in ("address", "prefix") and value:
+            import ipaddress  # 4 ms that most commands need not pay
+            prefix = ipaddress.IPv4Interface(value)
+            length = prefix.network.prefixlen if self.kind == "prefix" else 0
+            return int(prefix.ip) | length << 32
         if self.kind == "prefix":
-            if not value:
-                return 0
-            prefix = _ipaddress().IPv4Interface(value)
-            return int(prefix.ip) | prefix.network.prefixlen << 32
+            return 0
         return int(value)
 
     @staticmethod
@@ -139,7 +139,8 @@ class Option:
 
     @staticmethod
     def _parse_address(value: Any) -> str:
-        return str(_ipaddress().IPv4Address(value))
+        import ipaddress
+        return str(ipaddress.IPv4Address(value))
 
     @staticmethod
     def _parse_prefix(value: Any) -> str:
@@ -147,18 +148,14 @@ class Option:
             return ""
         if isinstance(value, str) and "/" not in value:
             raise ValueError
-        return _ipaddress().IPv4Interface(value).with_prefixlen
+        import ipaddress
+        return str(ipaddress.IPv4Interface(value).with_prefixlen)
 
     @staticmethod
     def _parse_text(value: Any) -> str:
         if not isinstance(value, str) or "\0" in value:
             raise TypeError
         return value
-
-
-def _ipaddress() -> Any:
-    import ipaddress  # 4 ms that most commands need not pay
-    return ipaddress
 
 
 def _refuse() -> Any:
