@@ -30,7 +30,8 @@ def test_entry(benchmark: Any) -> None:
 
     values = benchmark.pedantic(lambda: [once() for _ in range(ROUNDS)], rounds=1)
     record("entry", "guest entry to init_application, by TSC", "us",
-           Sample("unikit", tuple(values)), must=60, constants={"Unikraft": "55-85 us (2026-11-20)"})
+           Sample("unikit", tuple(values)), must=60,
+           constants={"Unikraft": "55-85 us (2026-11-20)"})
 
 
 def _tsc_hz() -> float:
