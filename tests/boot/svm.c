@@ -139,5 +139,6 @@ int main(int argc, char **argv)
     load(argv[1], &image);
     for (int i = 2; i < argc; i++)
         run(&image, argv[i]);
+    free(image.data);
     return 0;
 }

@@ -521,3 +521,37 @@ def test_boot_after_fork(kvm: None, probe: BootImage) -> None:
     done = subprocess.run([sys.executable, "-c", code, probe.path], timeout=20, check=False,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert done.returncode == 7
+
+
+def told(prepare: Callable[[], object]) -> str:
+    """Return what probe() says in a child process that ``prepare`` has limited."""
+    Kvm.probe()  # what it needs is loaded
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            prepare()
+            os.write(write, (Kvm.probe() or "it works").encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text
+
+
+@pytest.mark.root
+def test_probe_without_permission_says_what_helps(kvm: None) -> None:
+    """An ordinary user outside the device's group learns the one command that lets him in."""
+    if Path("/dev/kvm").stat().st_mode & 0o006 == 0o006:
+        pytest.skip("/dev/kvm is open to everybody")
+    said = told(lambda: (os.setgroups([]), os.setgid(65534), os.setuid(65534)))
+    assert "no permission on /dev/kvm" in said and "usermod -aG kvm" in said
+
+
+@pytest.mark.root
+def test_probe_without_device_says_what_helps(kvm: None, tmp_path: Path) -> None:
+    """A machine without virtualization learns what would bring /dev/kvm about."""
+    said = told(lambda: os.chroot(tmp_path))
+    assert "there is no /dev/kvm" in said and "modprobe" in said

@@ -54,15 +54,19 @@ static int open_locked(struct kit_kvm_refused *refused)
     int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return vmm_refuse_host(refused, errno, "cannot open /dev/kvm");
-    const int needed[] = {KVM_CAP_USER_MEMORY, KVM_CAP_IMMEDIATE_EXIT};
+    const struct {
+        int number;
+        const char *name;
+    } needed[] = {{KVM_CAP_USER_MEMORY, "USER_MEMORY"}, {KVM_CAP_EXT_CPUID, "EXT_CPUID"}};
     int version = ioctl(fd, KVM_GET_API_VERSION, 0);
     int rc = 0;
     if (version != KVM_API_VERSION)
         rc = vmm_refuse_host(refused, 0, "/dev/kvm has API version %d, not %d", version,
                              KVM_API_VERSION);
     for (size_t i = 0; rc == 0 && i < KIT_ARRAY_SIZE(needed); i++)
-        if (ioctl(fd, KVM_CHECK_EXTENSION, needed[i]) <= 0)
-            rc = vmm_refuse_host(refused, 0, "this KVM lacks capability %d", needed[i]);
+        if (ioctl(fd, KVM_CHECK_EXTENSION, needed[i].number) <= 0)
+            rc = vmm_refuse_host(refused, 0, "the KVM here is too old: it lacks KVM_CAP_%s",
+                                 needed[i].name);
     run_bytes = ioctl(fd, KVM_GET_VCPU_MMAP_SIZE, 0);
     if (rc == 0 && run_bytes < (int)sizeof(struct kvm_run))
         rc = vmm_refuse_host(refused, errno, "KVM_GET_VCPU_MMAP_SIZE failed");
@@ -199,5 +203,6 @@ int vmm_host_features(uint64_t *features, struct kit_kvm_refused *refused)
 int kit_kvm_probe(struct kit_kvm_refused *refused)
 {
     uint64_t features;
-    return vmm_host_features(&features, refused);
+    int fd = vmm_host_open(refused);
+    return fd < 0 ? fd : vmm_host_features(&features, refused);
 }
