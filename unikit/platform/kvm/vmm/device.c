@@ -54,7 +54,11 @@ void vmm_short_slice(void)
         int32_t nice;
         uint32_t priority;
         uint64_t runtime, deadline, period;
-    } attributes = {.size = sizeof attributes, .runtime = SLICE_NS};
+    } attributes = {.size = sizeof attributes};
+    if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0 ||
+        attributes.policy != SCHED_OTHER)
+        return; /* a person who chose another policy knows better */
+    attributes.runtime = SLICE_NS;
     syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
