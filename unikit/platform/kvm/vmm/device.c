@@ -39,7 +39,7 @@ enum {
     RETRY_NS = 200000,   /* the interface was full: try again */
     SILENT_NS = 1000000, /* an interface that cannot say when it has something */
     SLICE_NS = 100000,
-    FLUSH_NS = 100000000 /* how long an exit waits for an interface that is full */
+    FLUSH_NS = 1000000000 /* how long an exit waits for an interface that is full */
 };
 
 static uint32_t spinners; /* guests of this process that are engaged */
