@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -17,6 +19,8 @@ import pytest
 from unikit import registry
 from unikit.cli import parser
 from unikit.ffi import cdef
+from unikit.image import Image
+from unikit.image.export import export
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.rst"))]
@@ -169,3 +173,49 @@ def test_readme_opens_with_the_one_command() -> None:
     first = "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
     assert "unikit/bootstrap run http" in first
     assert "unikit/bootstrap test" in first
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Yield (name, code) of the Python examples that run anywhere."""
+    for path in (ROOT / "README.md", ROOT / "docs/howto/embed-a-component.rst"):
+        for number, code in enumerate(blocks(path, "python")):
+            yield f"{path.name}-{number}", code
+
+
+@pytest.mark.parametrize(("name", "code"), list(examples()))
+def test_python_examples_run(name: str, code: str, tmp_path: Path) -> None:
+    """What a reader copies must work as it stands."""
+    done = subprocess.run([sys.executable, "-W", "error::ResourceWarning", "-c", code],
+                          cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_application_of_the_tutorial_builds(tmp_path: Path) -> None:
+    """The C that a beginner types compiles without a warning and links."""
+    (code,) = (block for block in blocks(ROOT / "docs/tutorial.rst", "c")
+               if "init_application" in block)
+    (tmp_path / "main.c").write_text(code)
+    image = Image("typed", [tmp_path / "main.c"], needs=("net",), flags=("-Wall", "-Werror"))
+    assert image.build(tmp_path / "typed.elf").stat().st_size > 0
+
+
+def test_the_program_of_the_export_page_builds_and_runs(tmp_path: Path) -> None:
+    """Exported sources and the program beside them, with a plain C compiler."""
+    (code,) = blocks(ROOT / "docs/howto/embed-a-component.rst", "c")
+    (tmp_path / "main.c").write_text(code)
+    export(registry.find("alloc.tlsf"), tmp_path / "tlsf")
+    subprocess.run(["cc", "-Wall", "-Werror", "-Itlsf/include", "main.c",
+                    *map(str, (tmp_path / "tlsf/src").glob("*.c")), "-o", "program"],
+                   cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("path", sorted(
+    path for path in (ROOT / "unikit").rglob("*.py")
+    if ">>> " in path.read_text() and "apps" not in path.parts), ids=lambda path: path.stem)
+def test_doctests(path: Path) -> None:
+    """Examples in docstrings show what really happens."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
