@@ -16,6 +16,11 @@ MARKS = re.compile(r"(<!-- figures: begin -->\n).*?(<!-- figures: end -->)", re.
 NONE = "None has been recorded in this tree; ``pytest benchmarks`` records them."
 
 
+WORDS = {"c": "C program doing the same", "tap": "process polling a TAP",
+         "tap_paced": "process polling a TAP", "python": "python3 -c pass", "nginx": "nginx"}
+"""What the short names of references stand for."""
+
+
 def results() -> list[dict[str, Any]]:
     """Return every recorded claim, by id."""
     return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
@@ -33,7 +38,7 @@ def number(value: float) -> str:
 def bound(result: dict[str, Any]) -> str:
     """Write what had to be reached."""
     if result["compare"] == "ratio":
-        return f"≤ {number(result['must'])} x {(result.get('reference') or {}).get('name', '')}"
+        return f"≤ {number(result['must'])} times that"
     return f"≤ {number(result['must'])} {result['unit']}"
 
 
@@ -42,7 +47,8 @@ def beside(result: dict[str, Any]) -> str:
     if not result.get("reference"):
         return ""
     reference = result["reference"]
-    text = f"{reference['name']}: {number(reference['median'])} {result['unit']}"
+    name = WORDS.get(reference["name"], reference["name"])
+    text = f"{name}: {number(reference['median'])} {result['unit']}"
     return text + (f" (ratio {result['ratio']:.2f})" if result.get("ratio") else "")
 
 
@@ -106,7 +112,8 @@ def detail(result: dict[str, Any]) -> list[str]:
     samples = [result["ours"], *([result["reference"]] if result["reference"] else []),
                *result.get("more", [])]
     for sample in samples:
-        lines.append(f"* {sample['name']}: median {number(sample['median'])} {result['unit']}, "
+        name = WORDS.get(sample["name"], sample["name"])
+        lines.append(f"* {name}: median {number(sample['median'])} {result['unit']}, "
                      f"10th to 90th percentile {spread(sample)}, n = {sample['n']}")
     lines += [f"* {name}: {text}; a constant, not measured in this run"
               for name, text in result["constants"].items()]
