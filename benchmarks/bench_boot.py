@@ -13,7 +13,8 @@ import pytest
 from harness import interleave, paired_ratio, record
 from native import Asked, compiled
 
-from unikit.image import Image, boot, elf
+from unikit.image import Image, elf
+from unikit.image.boot import boot
 
 ROUNDS = 60
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from harness import Sample, record
 
-from unikit.image import Image, boot, elf
+from unikit.image import Image, elf
+from unikit.image.boot import boot
 from unikit.net import User
 
 ROUNDS, SECONDS = 5, 3

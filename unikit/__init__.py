@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unikit.errors import UnikitError
-    from unikit.image import Image, boot
+    from unikit.image import Image
+    from unikit.image.boot import boot
 
 __all__ = ["Image", "UnikitError", "__version__", "boot"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Image": "unikit.image", "boot": "unikit.image", "UnikitError": "unikit.errors"}
+_HOMES = {"Image": "unikit.image", "boot": "unikit.image.boot", "UnikitError": "unikit.errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -97,7 +97,7 @@ def clear() -> None:
 
 def _scan() -> list[Entry]:
     """Return what the installed distributions register; kept on disk until one of them changes."""
-    state = _site()
+    state = site()
     note = cache.folder() / f"components-{zlib.crc32(repr(sys.path).encode()):08x}.json"
     try:
         kept = json.loads(note.read_text())
@@ -116,7 +116,7 @@ def _scan() -> list[Entry]:
     return found
 
 
-def _site() -> list[list[str | int]]:
+def site() -> list[list[str | int]]:
     """Return where distributions are looked for and when each place last changed.
 
     Installing, removing or replacing a distribution changes the time of the folder it lies in.

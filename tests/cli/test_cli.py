@@ -140,3 +140,16 @@ def test_detaching_keeps_the_arguments_of_the_application() -> None:
     """Only words before -- are ours."""
     assert _attached(["run", "x", "--detach", "--name", "n", "--", "--detach", "--name"]) == [
         "run", "x", "--", "--detach", "--name"]
+
+
+def test_a_remembered_command_sees_every_change(tmp_path: Path) -> None:
+    """The second run resolves nothing, the run after an edit builds anew."""
+    (tmp_path / "app").mkdir()
+    main_c = tmp_path / "app" / "main.c"
+    text = '#include <unikit/app.h>\nint init_application(void) {{ kit_exit({}); }}\n'
+    for code in (3, 3, 4):
+        main_c.write_text(text.format(code))
+        done = unikit("run", "./app", "--platform", "linux", cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+    other = unikit("run", "./app", "--platform", "linux", "--alloc", "nosuch", cwd=tmp_path)
+    assert other.returncode == 1 and "alloc.nosuch" in other.stderr

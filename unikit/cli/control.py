@@ -32,8 +32,7 @@ def folder() -> Path:
     if base and os.access(base, os.W_OK):
         path = Path(base) / "unikit"
     else:
-        import tempfile
-        path = Path(tempfile.gettempdir()) / f"unikit-{os.getuid()}"
+        path = Path(os.environ.get("TMPDIR") or "/tmp") / f"unikit-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     stat = path.stat()
     if stat.st_uid != os.getuid() or stat.st_mode & 0o077:

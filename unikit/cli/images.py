@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unikit import registry
+from unikit import cache, registry
 from unikit.errors import CompositionError
-from unikit.image import Image, elf, sizes
+from unikit.image import Image, elf
 from unikit.platform.api import BootImage
 
 
@@ -132,14 +135,55 @@ def loaded(choice: argparse.Namespace, given: dict[str, str]) -> BootImage:
             raise CompositionError([f"{choice.target} is a finished image: its components cannot "
                                     "be chosen any more; build it anew"])
         return elf.load(choice.target)
+    note, key = _remembered(choice, given)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(note.read_text())
+        if kept["key"] == key:
+            return elf.load(kept["path"])
     made = image(choice, given)
     with progress(f"building {made.name}"):
-        return elf.load(made.build())
+        path = made.build()
+    with contextlib.suppress(OSError):
+        cache.write(note, json.dumps({"key": key, "path": str(path)}).encode())
+    return elf.load(path)
+
+
+def _remembered(choice: argparse.Namespace, given: dict[str, str]) -> tuple[Path, list[Any]]:
+    """Return where the image of these words is remembered, and what it depends on.
+
+    A command that was given before, with nothing changed since, need not resolve anything: not
+    the words, not the installed distributions, not a file of the package or of the application.
+    """
+    words = [choice.target, sorted(given.items()), os.environ.get("CC", ""), *(
+        getattr(choice, name, None) for name in ("alloc", "sched", "net", "console", "files",
+                                                 "platforms", "optimise"))]
+    folders = [Path(__file__).resolve().parents[1]]
+    if "/" in choice.target or choice.target in (".", ".."):
+        folders.append(Path(choice.target).resolve())
+    if getattr(choice, "files", None):
+        folders.append(Path(choice.files).resolve())
+    state = [list(_tree(str(folder))) for folder in folders]
+    note = cache.folder() / f"words-{zlib.crc32(repr([words, folders]).encode()):08x}.json"
+    return note, json.loads(json.dumps([words, registry.site(), state]))
+
+
+def _tree(folder: str) -> Iterator[list[str | int]]:
+    """Yield name, size and time of every file below a folder that an image may depend on."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != "__pycache__":
+                    yield from _tree(entry.path)
+            elif not entry.name.endswith((".pyc", ".so")):
+                with contextlib.suppress(OSError):
+                    stat = entry.stat()
+                    yield [entry.path, stat.st_size, stat.st_mtime_ns]
 
 
 def do_inspect(choice: argparse.Namespace) -> int:
     """Print components, options, sizes and entries of an image."""
     found = loaded(choice, {})
+    from unikit.image import sizes
     parts = elf.sections(found.path)
     stored = found.path.stat().st_size
     by_component = sizes.by_component(found)

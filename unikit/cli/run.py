@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unikit import image as images
 from unikit import registry
 from unikit.cli import control
 from unikit.cli.images import is_file, loaded, settings
 from unikit.errors import CompositionError
+from unikit.image.boot import boot, choose_platform
 from unikit.platform.api import BootImage, Machine
 
 _READY = "UNIKIT_READY_FD"
@@ -37,7 +37,7 @@ def do_run(choice: argparse.Namespace) -> int:
     ended = threading.Event()
     with contextlib.ExitStack() as undo:
         _on_signals(undo, ended)
-        machine = images.boot(found, platform, memory=choice.memory, netif=netif,
+        machine = boot(found, platform, memory=choice.memory, netif=netif,
                               options=at_boot, args=" ".join(choice.args), name=name, sink=_write)
         undo.callback(machine.close)
         undo.callback(control.Server(name, machine, {
@@ -57,8 +57,8 @@ def _split(choice: argparse.Namespace, given: dict[str, str]
     """
     if is_file(choice.target):
         return {}, given
-    boot = {key: value for key, value in given.items() if _is_boot(choice.target, key)}
-    return {key: value for key, value in given.items() if key not in boot}, boot
+    at_boot = {key: value for key, value in given.items() if _is_boot(choice.target, key)}
+    return {key: value for key, value in given.items() if key not in at_boot}, at_boot
 
 
 def _is_boot(target: str, key: str) -> bool:
@@ -76,7 +76,7 @@ def _is_boot(target: str, key: str) -> bool:
 
 def _platform(choice: argparse.Namespace, found: BootImage) -> tuple[Any, str]:
     if choice.platform == "auto":
-        return images.choose_platform(tuple(found.entries))
+        return choose_platform(tuple(found.entries))
     record = registry.find(choice.platform, "platform")
     return record(), f"platform {choice.platform}: as asked for"
 

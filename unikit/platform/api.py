@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import logging
 import re
 import threading
 import time
@@ -22,7 +21,6 @@ from unikit.component import Component
 from unikit.errors import TimedOut
 
 PAGE = 4096
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ class Console:
             try:
                 sink(data)
             except Exception:  # a closed terminal, a full disk: not the guest's fault
-                _log.warning("a console sink failed and is left out", exc_info=True)
+                _logger().warning("a console sink failed and is left out", exc_info=True)
                 with self._changed:
                     self._sinks.remove(sink)
 
@@ -281,3 +279,8 @@ def probe(platform: type[Platform]) -> str | None:
     if platform.id not in _probed:
         _probed[platform.id] = platform.probe()
     return _probed[platform.id]
+
+
+def _logger() -> Any:
+    import logging  # only when something went wrong
+    return logging.getLogger(__name__)
