@@ -28,11 +28,10 @@ RECORDS = [
 # (file, right, wrong): each a mistake somebody could make.
 MUTATIONS = [
     ("tcp_ack.c", "t->snd_nxt = ack;", ";"),
-    ("tcp_ack.c", "t->retries = 0;\n    bool fin", "bool fin"),  # retries add up over a life
     ("tcp_ack.c", "t->want_write = false;\n        mini_event(m, &t->socket, KIT_NET_WRITABLE);",
      ";"),
     ("tcp_in.c", "mini_ring_put(&t->rx, t->rx.length + offset,", "mini_ring_put(&t->rx, offset,"),
-    ("tcp_in.c", "if (kit_checksum_end(kit_checksum_add(sum, tcp, length)) != 0)", "if (0)"),
+    ("tcp_in.c", "if (kit_checksum_end(mini_sum(sum, tcp, length)) != 0)", "if (0)"),
     ("tcp_in.c", "t->fin_queued ? KIT_TCP_FIN_WAIT_1 : KIT_TCP_ESTABLISHED",
      "KIT_TCP_ESTABLISHED"),
     ("tcp_in.c", "mini_tcp_send_ack(m, t);\n        mini_tcp_time_wait(m, t);",

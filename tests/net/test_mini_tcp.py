@@ -385,6 +385,23 @@ def test_karn(talk: Talk) -> None:
     assert socket(talk).info().srtt_us == measured
 
 
+def test_progress_ends_the_back_off(talk: Talk) -> None:
+    """After an acknowledgment of new data the timer is short again, though nothing was measured."""
+    queue(talk, bytes(2 * MSS))
+    talk.after(5)  # 0.2, 0.6, 1.4, 3.0 s: backed off to 3.2 s
+    assert talk.say(1, 1 + MSS) == [(ACK | PSH, 1 + MSS, 1, MSS)]
+    assert talk.after(0.25) == [(ACK | PSH, 1 + MSS, 1, MSS)]
+
+
+def test_timeouts_do_not_add_up_over_a_life(talk: Talk) -> None:
+    """Only silence in a row ends a connection, however often it lost something before."""
+    for number in range(25):
+        queue(talk, b"x")
+        assert len(talk.after(0.5)) == 1
+        talk.say(1, 2 + number)
+    assert state(talk) == "established"
+
+
 def test_gives_up_on_a_silent_peer(talk: Talk) -> None:
     """After more than 100 s of silence the connection is over (RFC 1122, 4.2.3.5)."""
     queue(talk, b"hello")

@@ -28,8 +28,10 @@ MINI_COLD void mini_tcp_restart(struct mini_tcp *t)
 
 void mini_tcp_compute_rto(struct mini_tcp *t)
 {
-    if (t->srtt_us == 0)
+    if (t->srtt_us == 0) {
+        t->rto_ns = MINI_RTO_FIRST_NS;
         return;
+    }
     uint64_t variation = mini_max(4 * t->rttvar_us, 1000); /* at least one tick of ours: 1 ms */
     uint64_t rto = (t->srtt_us + variation) * KIT_NS_PER_US;
     t->rto_ns = rto < MINI_RTO_MIN_NS   ? MINI_RTO_MIN_NS
@@ -130,7 +132,10 @@ static bool ack_new(struct mini *m, struct mini_tcp *t, uint32_t ack)
         ack_sample(t, m->now_ns - t->rtt_start_ns);
         t->rtt_start_ns = 0;
     }
-    t->retries = 0;
+    if (t->retries != 0) { /* progress ends the back-off, also where Karn allows no sample */
+        t->retries = 0;
+        mini_tcp_compute_rto(t);
+    }
     bool fin = ack_release(m, t, ack);
     t->snd_una = ack;
     if (kit_seq_lt(t->snd_nxt, ack))
