@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from unikit.errors import GuestExit, ImageError, TimedOut
+from unikit.errors import GuestExit, ImageError, PlatformError, TimedOut
 from unikit.platform.api import (
     BROKE_DEVICE,
     FAULTED,
@@ -387,6 +387,32 @@ def test_stop(boot: Boot, verb: str) -> None:
     assert machine.wait(1) == STOPPED
     machine.stop()
     assert not machine.running
+
+
+def test_sink_may_stop_its_machine(boot: Boot) -> None:
+    """Whoever watches the output may end the machine because of it, but not free it."""
+    said: list[str] = []
+    ready = threading.Event()
+
+    def watch(data: bytes) -> None:
+        ready.wait(10)
+        with pytest.raises(PlatformError, match="cannot close it"):
+            machine.close()
+        machine.stop()
+        said.append("stopped")
+
+    machine = boot("spin", sink=watch)
+    ready.set()
+    assert machine.wait(10) == STOPPED and said == ["stopped"]
+
+
+def test_machine_that_was_never_closed_is_pointed_at(kvm: None, probe: BootImage) -> None:
+    """What is not closed keeps its memory; the warning says whose it is."""
+    machine = Kvm().boot(probe, memory=1 << 20, name="forgotten")
+    machine.wait(10)
+    with pytest.warns(ResourceWarning, match="forgotten was never closed"):
+        machine.__del__()  # type: ignore[attr-defined]
+    machine.close()
 
 
 def test_wait_times_out(boot: Boot) -> None:

@@ -7,6 +7,7 @@ import itertools
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -63,6 +64,7 @@ class KvmMachine(Machine):
         self._ffi, self._lib = load.extension("unikit.platform.kvm._vmm")
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._pump_thread = 0
         self._began_ns = time.monotonic_ns()
         self._final: dict[str, int | float | str] | None = None
         self._users: list[str] = getattr(netif, "users", [])
@@ -102,6 +104,7 @@ class KvmMachine(Machine):
 
     def _pump(self) -> None:
         """Carry output to the console until the guest has ended and everything is out."""
+        self._pump_thread = threading.get_ident()
         buffer = self._ffi.new("char[]", _CHUNK)
         while (count := self._lib.kit_kvm_read(self._vm, buffer, _CHUNK, -1)) >= 0:
             if count:
@@ -186,7 +189,8 @@ class KvmMachine(Machine):
             if self._vm is None or self._ended.is_set():
                 return
             self._lib.kit_kvm_stop(self._vm)
-        self._ended.wait()
+        if threading.get_ident() != self._pump_thread:  # a sink may stop its machine
+            self._ended.wait()
 
     def stats(self) -> dict[str, int | float | str]:
         """Return counters: exits by kind, frames, bytes, memory, processor time.
@@ -211,7 +215,12 @@ class KvmMachine(Machine):
         return found
 
     def close(self) -> None:
-        """Stop the guest and free everything; idempotent."""
+        """Stop the guest and free everything; idempotent.
+
+        :raises PlatformError: called by a sink of this machine, which still runs then.
+        """
+        if threading.get_ident() == self._pump_thread and self.running:
+            raise PlatformError(f"a sink of {self.name} cannot close it; it may stop it")
         self.stop()
         if self._vm is not None:
             self._layout()
@@ -221,6 +230,10 @@ class KvmMachine(Machine):
             self._lib.kit_kvm_close(vm)
             self._users.remove(self.name)
         self.release()
+
+    def __del__(self) -> None:
+        if getattr(self, "_vm", None) is not None:
+            warnings.warn(f"{self.name} was never closed", ResourceWarning, stacklevel=2)
 
 
 def _pointer(netif: Any) -> Any:
