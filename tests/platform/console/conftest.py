@@ -34,14 +34,21 @@ void process_application_logic(void)
 """
 
 
-@pytest.fixture(scope="session")
-def console_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build console_program.c with all consoles, under sanitizers."""
+HARNESSES = {
+    "sanitized": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "optimised": ["-O2"],
+}
+
+
+@pytest.fixture(scope="session", params=HARNESSES)
+def console_program(request: pytest.FixtureRequest,
+                    tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build console_program.c with all consoles, under sanitizers and as a release."""
     program = tmp_path_factory.mktemp("console") / "console"
     folder = ROOT / "unikit/platform/console"
     subprocess.run(
-        ["gcc", "-std=gnu11", "-O1", "-g", "-fsanitize=address,undefined",
-         "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}", "-o", program,
+        ["gcc", "-std=gnu11", "-g", *HARNESSES[request.param], "-Wall", "-Wextra",
+         "-Werror", f"-I{ROOT}", "-o", program,
          ROOT / "tests/platform/console/console_program.c", *sorted(folder.glob("*.c")),
          ROOT / "unikit/testing/suite_console.c", ROOT / "unikit/testing/virtual.c"], check=True)
     return program

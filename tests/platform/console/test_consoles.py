@@ -1,4 +1,4 @@
-"""All consoles against their conformance suite, hosted with sanitizers."""
+"""All consoles against their conformance suite, hosted."""
 
 from __future__ import annotations
 
