@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,14 @@ _BY_PLACE = {
     "seccomp": re.compile(r"seccomp"),
     "huge pages": re.compile(r"huge"),
 }
+
+TOOLS = {"curl": "curl", "wrk": "wrk", "iperf3": "iperf3", "nginx": "nginx-light",
+         "valgrind": "valgrind", "hping3": "hping3", "ping": "iputils-ping", "ip": "iproute2",
+         "tcpdump": "tcpdump", "qemu-system-x86_64": "qemu-system-x86", "git": "git",
+         "busybox": "busybox-static", "nc": "netcat-openbsd", "make": "make", "ab": "apache2-utils",
+         "pkg-config": "pkg-config", "cpio": "cpio", "gdb": "gdb", "strace": "strace",
+         "mmdebstrap": "mmdebstrap", "clang-format": "clang-format", "g++": "g++"}
+"""Programs that tests use and a machine may lack, with the Debian package of each."""
 
 _exercised: Counter[str] = Counter()
 _skipped: dict[str, str] = {}
@@ -46,6 +55,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root"))
         if item.get_closest_marker("kvm") and (reason := kvm_reason()):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]
+                              ) -> Iterator[None]:
+    """Turn «no such program» of an optional tool into a skip that names its package."""
+    outcome = yield
+    error = call.excinfo.value if call.excinfo else None
+    name = Path(str(error.filename)).name if isinstance(error, FileNotFoundError) else ""
+    if name in TOOLS and shutil.which(name) is None:
+        report = outcome.get_result()  # type: ignore[attr-defined]
+        path, line, _ = item.location
+        report.outcome = "skipped"
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {name} is not installed "
+                                                  f"(Debian package {TOOLS[name]})")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
