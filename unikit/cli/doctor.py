@@ -11,6 +11,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from unikit import registry
+from unikit.cli.output import table
 from unikit.errors import UnikitError
 
 Check = Callable[[], str | None]
@@ -114,8 +115,7 @@ def do_doctor(choice: argparse.Namespace) -> int:
     if choice.json:
         print(json.dumps({"user": os.getuid(), "checks": rows}, indent=2))
     else:
-        for row in rows:
-            mark = "ok " if row["ok"] else "no "
-            print(f"{mark} {row['name']:<18} {row['reason'] or row['for']}")
+        table(("", "", ""), [("ok" if row["ok"] else "no", row["name"],
+                              row["reason"] or row["for"]) for row in rows])
     good = {str(row["name"]) for row in rows if row["ok"]}
     return 0 if "compiler" in good and any(name.startswith("platform.") for name in good) else 1

@@ -6,15 +6,13 @@ import argparse
 import contextlib
 import json
 import os
-import sys
-import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unikit import cache, registry
+from unikit.cli.output import progress, table
 from unikit.errors import CompositionError
 from unikit.image import Image, elf
 from unikit.platform.api import BootImage
@@ -57,24 +55,6 @@ def image(choice: argparse.Namespace, given: dict[str, str]) -> Image:
     return Image(choice.target, settings=given, **named)
 
 
-@contextmanager
-def progress(doing: str, after: float = 1.0) -> Iterator[None]:
-    """Say what takes so long, once it does."""
-    done = threading.Event()
-
-    def watch() -> None:
-        if not done.wait(after):
-            sys.stderr.write(f"unikit: {doing} ...\n")
-            sys.stderr.flush()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-
-
 def do_list(choice: argparse.Namespace) -> int:
     """Print what can be composed here."""
     from unikit import apps
@@ -94,15 +74,14 @@ def do_list(choice: argparse.Namespace) -> int:
         raise CompositionError([f"there is no component of the domain {choice.domain!r}; domains: "
                                 + ", ".join(sorted({each.domain() for each in
                                                     registry.components()}))])
+    lines: list[tuple[str, str, str]] = []
     for record in records:
-        print(f"{record.id:<20} {_summary(record)}")
-        for spec in record.options:
-            print(f"    {spec.name:<16} {spec.doc} [{spec.default!s}; {spec.allowed()}"
-                  + ("; at boot" if spec.when == "boot" else "") + "]")
-    for name, reason in broken.items():
-        print(f"{name:<20} cannot be loaded: {reason}")
-    for app in applications:
-        print(f"{'app.' + app.name:<20} {app.summary}")
+        lines.append((record.id, "", _summary(record)))
+        lines += [("", spec.name, f"{spec.doc} [{spec.default!s}; {spec.allowed()}"
+                  + ("; at boot" if spec.when == "boot" else "") + "]") for spec in record.options]
+    lines += [(name, "", f"cannot be loaded: {reason}") for name, reason in broken.items()]
+    lines += [(f"app.{app.name}", "", app.summary) for app in applications]
+    table(("component", "option", "what it is [default; what is allowed]"), lines)
     return 0
 
 
@@ -194,18 +173,16 @@ def do_inspect(choice: argparse.Namespace) -> int:
                           "entries": dict(found.entries)}, indent=2))
         return 0
     print(f"{found.path}: {found.plan['name']}, {stored} bytes")
-    print("boots on   " + ", ".join(f"{name} ({address:#x})"
-                                    for name, address in sorted(found.entries.items())))
+    rows = [("boots on", ", ".join(f"{name} ({address:#x})"
+                                   for name, address in sorted(found.entries.items())), "")]
     for key, options in found.plan.get("components", {}).items():
         words = " ".join(f"{name}={value}" for name, value in options.items())
-        print(f"component  {key:<20} {words}".rstrip())
-    for name, value in found.plan.get("options", {}).items():
-        print(f"option     {name}={value}")
-    for part in parts:
-        print(f"section    {part.name:<20} {part.kind:<8} {part.size:>9} bytes at "
-              f"{part.address:#x}")
-    for name, size in by_component.items():
-        print(f"code       {name:<20} {size:>18} bytes")
+        rows.append(("component", key, words))
+    rows += [("option", name, value) for name, value in found.plan.get("options", {}).items()]
+    rows += [("section", part.name, f"{part.size} bytes of {part.kind} at {part.address:#x}")
+             for part in parts]
+    rows += [("code", name, f"{size} bytes") for name, size in by_component.items()]
+    table(("", "", ""), rows)
     return 0
 
 

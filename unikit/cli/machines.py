@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from unikit.cli import control
+from unikit.cli.output import table
 from unikit.errors import NotFound, PlatformError, TimedOut
 
 
@@ -24,12 +25,9 @@ def do_ps(choice: argparse.Namespace) -> int:
     if choice.json:
         print(json.dumps(rows, indent=2))
         return 0
-    if rows:
-        print(f"{'NAME':<20} {'PLATFORM':<9} {'MEMORY':<8} {'PID':>7} {'UP':>8}  IMAGE")
-    for row in rows:
-        up = f"{time.time() - row['started']:.0f} s"
-        print(f"{row['name']:<20} {row['platform']:<9} {row['memory']:<8} {row['pid']:>7} {up:>8}  "
-              f"{row['image']}")
+    table(("NAME", "PLATFORM", "MEMORY", "PID", "UP", "IMAGE"),
+          [(row["name"], row["platform"], row["memory"], row["pid"],
+            f"{time.time() - row['started']:.0f} s", row["image"]) for row in rows])
     return 0
 
 
@@ -71,8 +69,7 @@ def do_stats(choice: argparse.Namespace) -> int:
     elif choice.prometheus:
         sys.stdout.write(prometheus(choice.name, stats))
     else:
-        for key, value in stats.items():
-            print(f"{key:<32} {value}")
+        table(("", ""), stats.items())
     return 0
 
 
