@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
+import os
 from pathlib import Path
 from typing import Literal
 
 from unikit.component import parse_size
-from unikit.errors import InvalidArgument, OutOfMemory
+from unikit.errors import InvalidArgument, NoPermission, NotFound, OutOfMemory
 
 HUGE_PAGE = 2 << 20
 """Bytes of a huge page on x86-64."""
@@ -85,3 +87,72 @@ def _transparent(size: int) -> bool:
         return size >= HUGE_PAGE and "[never]" not in _THP.read_text()
     except OSError:
         return False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mapping:
+    """One mapping of a process and what the kernel really gave it.
+
+    :ivar start: first address.
+    :ivar size: bytes of address space.
+    :ivar permissions: as in ``/proc/PID/maps``: ``"rw-p"``.
+    :ivar name: file or kernel name, empty for anonymous memory.
+    :ivar resident: bytes in memory now.
+    :ivar huge: of these, bytes on huge pages, transparent or reserved.
+    """
+
+    start: int
+    size: int
+    permissions: str
+    name: str
+    resident: int
+    huge: int
+
+
+def report(pid: int | None = None) -> list[Mapping]:
+    """Return the mappings of a process with what stands behind them, by address.
+
+    Whether a region got huge pages is the kernel's decision; this is where to look it up.
+
+    :param pid: the process; ``None``: this one.
+    :raises NotFound: there is no such process.
+    :raises NoPermission: it belongs to somebody else.
+    """
+    from ptrace.debugger.memory_mapping import readProcessMappings
+    from ptrace.debugger.process_error import ProcessError
+    process = _Process(os.getpid() if pid is None else pid)
+    try:
+        mappings = readProcessMappings(process)
+        amounts = _amounts(Path(f"/proc/{process.pid}/smaps").read_text())
+    except PermissionError as error:
+        raise NoPermission(f"process {pid} belongs to somebody else; ask as its owner or as "
+                           "root") from error
+    except (OSError, ProcessError) as error:
+        raise NotFound(f"there is no process {pid}") from error
+    return [Mapping(each.start, each.end - each.start, each.permissions, each.pathname or "",
+                    *amounts.get(each.start, (0, 0))) for each in mappings]
+
+
+class _Process:
+    """What python-ptrace wants to know of a process it does not trace."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+
+def _amounts(smaps: str) -> dict[int, tuple[int, int]]:
+    """Return start address to (resident, huge) bytes from the text of ``smaps``."""
+    found: dict[int, tuple[int, int]] = {}
+    start = resident = huge = 0
+    for line in smaps.splitlines():
+        key, _, rest = line.partition(":")
+        if key in ("Rss", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Private_Hugetlb",
+                   "Shared_Hugetlb"):
+            size = int(rest.split()[0]) << 10
+            reserved = key.endswith("_Hugetlb")  # not counted in Rss
+            resident += size if key == "Rss" or reserved else 0
+            huge += size if key != "Rss" else 0
+            found[start] = (resident, huge)
+        elif "-" in key.partition(" ")[0]:
+            start, resident, huge = int(key.partition("-")[0], 16), 0, 0
+    return found
