@@ -29,9 +29,10 @@ def test_touched_memory_is_resident() -> None:
 
 def test_another_process_is_reported_with_its_files() -> None:
     """Names and permissions are those of the kernel."""
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", "print('up', flush=True); input()"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        assert child.stdout and child.stdout.readline() == b"up\n"
         found = memory.report(child.pid)
     finally:
         child.communicate(b"\n")
