@@ -15,7 +15,8 @@ import pytest
 
 from unikit.alloc import Allocator, Tlsf
 from unikit.component import Component, component
-from unikit.image import Image, Plan
+from unikit.image import Image
+from unikit.image.plan import Plan
 from unikit.net import Interface, Loopback, Mini, Pipe
 from unikit.platform.console import Buffer, ConsoleComponent, Null, Platform, Syslog, Tee
 from unikit.sched import Coop, Loop, Scheduler
