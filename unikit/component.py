@@ -216,6 +216,8 @@ class Component:
         component that is Python alone.
     :cvar requires: ids, ``domain`` names or ``domain:feature`` that a composition must have too.
     :cvar reference: the paper, RFC or specification it follows.
+    :cvar size_first: whether images that are optimised for speed build it for size all the same,
+        because measurements say that its speed is not what counts.
     :cvar side: ``"image"``: it is compiled into images; ``"host"``: it stays outside.
     """
 
@@ -225,6 +227,7 @@ class Component:
     sources: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ()
     reference: ClassVar[str] = ""
+    size_first: ClassVar[bool] = False
     side: ClassVar[str] = "image"
     options: ClassVar[tuple[Option, ...]] = ()
 

@@ -42,7 +42,7 @@ def _fingerprint(plan: Plan) -> str:
 
     add(toolchain.identity(), plan.json(), *plan.lines(), *plan.flags)
     for part in plan.components():
-        add(part.id, *part.encoded())
+        add(part.id, part.size_first, *part.encoded())
     folders = {toolchain.ROOT / "unikit", *(path.parent for path in plan.sources)}
     paths = {path for folder in folders for path in folder.rglob("*")
              if path.suffix in (".c", ".h", ".S", ".ld", ".cc", ".o", ".a")}
@@ -72,7 +72,9 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     root = toolchain.ROOT / "unikit"
     defines = tuple(f"KIT_SOLE_{part.domain().upper()}={part.symbol()}"
                     for part in (plan.alloc, plan.sched, plan.net) if part is not None)
-    defines += (f"KIT_WITH_NETWORK={int(plan.net is not None)}", "KIT_ENV_DIRECT")
+    defines += (f"KIT_WITH_NETWORK={int(plan.device())}", "KIT_ENV_DIRECT")
+    if plan.device():
+        defines += ("KIT_NETIF_DIRECT",)
     if not plan.consoles:
         defines += ("KIT_CONSOLE_DIRECT",)
     once = "size" if plan.optimise == "speed" else ""
@@ -84,8 +86,8 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
         *runtime_sources(events=plan.sched is not None, net=plan.net is not None,
                          threads=plan.threads()),
         root / "rt/format.c", *plan.entry_sources, folder / "composition.c")]
-    units += [unit(path, includes=(part.folder(),)) for part in plan.components()
-              for path in part.source_files()]
+    units += [unit(path, includes=(part.folder(),), optimise=once if part.size_first else "")
+              for part in plan.components() for path in part.source_files()]
     if plan.threads():
         units.append(unit(root / "sched/sync.c"))
     units += [toolchain.Unit(path, lto=False) for path in (

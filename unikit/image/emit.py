@@ -39,6 +39,18 @@ _CONSOLE = (
     ("size_t", "console_read", "console_interface_t *console, char *buffer, size_t max_length",
      "console, buffer, max_length"),
 )
+_NETWORK = (
+    ("int", "send_packet", "network_interface_t *network, const void *data, size_t length",
+     "network, data, length"),
+    ("int", "receive_packet", "network_interface_t *network, void *buffer, size_t max_length",
+     "network, buffer, max_length"),
+    ("int", "configure", "network_interface_t *network, const char *ip, const char *netmask",
+     "network, ip, netmask"),
+    ("int", "send_batch", "network_interface_t *network, const struct kit_frame *frames, "
+     "size_t count", "network, frames, count"),
+    ("int", "receive_batch", "network_interface_t *network, struct kit_frame *frames, "
+     "size_t count", "network, frames, count"),
+)
 _KINDS = {"int": "INT", "size": "SIZE", "duration": "DURATION", "bool": "BOOL", "choice": "CHOICE",
           "address": "ADDRESS", "prefix": "PREFIX"}
 
@@ -110,6 +122,8 @@ class _Emitter:
         calls = [(call, "env") for call in _ENVIRONMENT]
         if not self.plan.consoles:
             calls += [(call, "kit_runtime.state.runtime") for call in _CONSOLE]
+        if self.plan.device():
+            calls += [(call, "kit_runtime.state.runtime") for call in _NETWORK]
         for (result, name, parameters, arguments), env in calls:
             do = "" if result == "void" else "return "
             self.out += [f"{result} kit_image_{name}({parameters})", "{"]

@@ -91,6 +91,10 @@ class Plan:
         """Return whether tasks have stacks of their own."""
         return self.sched is not None and "threads" in self.sched.features
 
+    def device(self) -> bool:
+        """Return whether the stack runs on the platform's network device."""
+        return self.net is not None and self.netif is None
+
     def note(self) -> dict[str, Any]:
         """Return what the image says about itself."""
         components = {part.id: {name: value for name, value in part.changed().items()}

@@ -10,6 +10,16 @@
 #include <unikit/platform/env.h>
 #include <unikit/rt/opt.h>
 
+/* With -DKIT_NETIF_DIRECT (the image's stack runs on the platform's device) calls go straight to
+ * the image's platform, as those of the environment do. */
+#ifdef KIT_NETIF_DIRECT
+#define KIT_NETIF_CALL(network, name) kit_image_##name
+#define KIT_NETIF_SET(network, name, function) ((void)0)
+#else
+#define KIT_NETIF_CALL(network, name) ((network)->name)
+#define KIT_NETIF_SET(network, name, function) ((void)((network)->name = (function)))
+#endif
+
 /* cdef: begin */
 enum {
     KIT_NETIF_ABI = 1,
@@ -33,30 +43,30 @@ struct kit_netif_component {
 
 KIT_INLINE int kit_netif_send(network_interface_t *network, const void *frame, size_t length)
 {
-    return network->send_packet(network, frame, length);
+    return KIT_NETIF_CALL(network, send_packet)(network, frame, length);
 }
 
 KIT_INLINE int kit_netif_receive(network_interface_t *network, void *buffer, size_t max_length)
 {
-    return network->receive_packet(network, buffer, max_length);
+    return KIT_NETIF_CALL(network, receive_packet)(network, buffer, max_length);
 }
 
 KIT_INLINE int kit_netif_configure(network_interface_t *network, const char *ip,
                                    const char *netmask)
 {
-    return network->configure(network, ip, netmask);
+    return KIT_NETIF_CALL(network, configure)(network, ip, netmask);
 }
 
 KIT_INLINE int kit_netif_send_batch(network_interface_t *network, const struct kit_frame *frames,
                                     size_t count)
 {
-    return network->send_batch(network, frames, count);
+    return KIT_NETIF_CALL(network, send_batch)(network, frames, count);
 }
 
 KIT_INLINE int kit_netif_receive_batch(network_interface_t *network, struct kit_frame *frames,
                                        size_t count)
 {
-    return network->receive_batch(network, frames, count);
+    return KIT_NETIF_CALL(network, receive_batch)(network, frames, count);
 }
 /* cdef: end */
 

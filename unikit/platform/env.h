@@ -176,6 +176,14 @@ typedef struct {
                                      size_t length);                                              \
     size_t kit_##who##_console_read(console_interface_t *console, char *buffer,                   \
                                     size_t max_length);                                           \
+    int kit_##who##_send_packet(network_interface_t *network, const void *data, size_t length);   \
+    int kit_##who##_receive_packet(network_interface_t *network, void *buffer,                    \
+                                   size_t max_length);                                            \
+    int kit_##who##_configure(network_interface_t *network, const char *ip, const char *netmask); \
+    int kit_##who##_send_batch(network_interface_t *network, const struct kit_frame *frames,      \
+                               size_t count);                                                     \
+    int kit_##who##_receive_batch(network_interface_t *network, struct kit_frame *frames,         \
+                                  size_t count);                                                  \
     extern const char kit_##who##_name[]
 
 #ifdef KIT_ENV_DIRECT

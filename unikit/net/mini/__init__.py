@@ -19,6 +19,7 @@ class Mini(Stack):
     features = frozenset({"tcp", "udp", "ipv4", "connect"})
     sources = ("mini.c", "link.c", "arp.c", "ipv4.c", "udp.c", "table.c", "ring.c", "tcp_in.c",
                "tcp_ack.c", "tcp_out.c", "timer.c", "socket.c", "check.c")
+    size_first = True  # 3 % of an HTTP request's time is spent here: kernel, copies and wakes rule
     reference = "RFC 9293, 5681, 6298, 6582, 5961, 6528, 7323; 826, 791, 792, 768, 1122"
 
     address: str = option("", "own address and network; empty: configured later", kind="prefix",

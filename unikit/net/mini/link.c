@@ -48,7 +48,7 @@ bool mini_link_flush(struct mini *m)
     while (m->tx_tail != m->tx_head) {
         uint32_t first = m->tx_head % MINI_BATCH;
         uint32_t count = mini_min(m->tx_tail - m->tx_head, MINI_BATCH - first);
-        int taken = m->network->send_batch(m->network, &m->tx[first], count);
+        int taken = kit_netif_send_batch(m->network, &m->tx[first], count);
         if (taken == 0 || taken == KIT_EAGAIN)
             return false;
         if (taken < 0) { /* the device refuses the first one for good: lost, as on a wire */
@@ -71,7 +71,7 @@ size_t mini_link_receive(struct mini *m)
         m->rx[i].length = 0;
         m->rx[i].flags = 0;
     }
-    int count = m->network->receive_batch(m->network, m->rx, MINI_BATCH);
+    int count = kit_netif_receive_batch(m->network, m->rx, MINI_BATCH);
     if (count <= 0)
         return 0;
     if (count > MINI_BATCH)

@@ -181,18 +181,18 @@ static _Noreturn void frames(void)
     static uint8_t buffer[2048];
     kit_log("mac %02x%02x%02x%02x%02x%02x mtu %u", network->mac[0], network->mac[1],
             network->mac[2], network->mac[3], network->mac[4], network->mac[5], network->mtu);
-    kit_log("configure %d %d", network->configure(network, "10.0.0.2", "255.255.255.0"),
-            network->configure(network, "10.0.0.256", "255.255.255.0"));
-    kit_log("sizes %d %d", network->send_packet(network, buffer, 13),
-            network->send_packet(network, buffer, network->mtu + 15u));
-    kit_log("none %d", network->receive_packet(network, buffer, sizeof buffer));
+    kit_log("configure %d %d", kit_netif_configure(network, "10.0.0.2", "255.255.255.0"),
+            kit_netif_configure(network, "10.0.0.256", "255.255.255.0"));
+    kit_log("sizes %d %d", kit_netif_send(network, buffer, 13),
+            kit_netif_send(network, buffer, network->mtu + 15u));
+    kit_log("none %d", kit_netif_receive(network, buffer, sizeof buffer));
     say("ready\n");
     for (;;) {
         kit_env_wait(env, KIT_NEVER, KIT_WAKE_NETWORK);
-        int length = network->receive_packet(network, buffer, sizeof buffer);
+        int length = kit_netif_receive(network, buffer, sizeof buffer);
         if (length < 0)
             kit_exit(9);
-        while (length > 0 && network->send_packet(network, buffer, (size_t)length) == KIT_EAGAIN)
+        while (length > 0 && kit_netif_send(network, buffer, (size_t)length) == KIT_EAGAIN)
             kit_env_wait(env, kit_env_now_ns(env) + KIT_NS_PER_MS, KIT_WAKE_NETWORK);
     }
 }

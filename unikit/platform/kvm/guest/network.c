@@ -7,6 +7,7 @@
  * hardware virtualization, so it is made for frames alone only when they have waited for
  * UNSENT_NS and the image still runs; clock, console and network calls notice. The same calls
  * fetch frames when nobody serves the device while the image is busy. */
+#include <unikit/net/netif.h>
 #include <unikit/platform/kvm/guest/guest.h>
 #include <unikit/rt/x86_64/cpu.h>
 
@@ -67,7 +68,7 @@ static int check(const struct kvm_guest *guest, size_t length)
     return length < 14 || length > most ? KIT_EMSGSIZE : 0;
 }
 
-static int send_batch(network_interface_t *network, const struct kit_frame *frames, size_t count)
+int kit_kvm_send_batch(network_interface_t *network, const struct kit_frame *frames, size_t count)
 {
     struct kvm_guest *guest = guest_of(network);
     struct kvm_queue *tx = &guest->net_tx;
@@ -99,12 +100,12 @@ static int send_batch(network_interface_t *network, const struct kit_frame *fram
     return (int)done;
 }
 
-static int send_packet(network_interface_t *network, const void *data, size_t length)
+int kit_kvm_send_packet(network_interface_t *network, const void *data, size_t length)
 {
     if (length > UINT32_MAX)
         return KIT_EMSGSIZE;
     const struct kit_frame frame = {.data = (uint8_t *)(uintptr_t)data, .length = (uint32_t)length};
-    int rc = send_batch(network, &frame, 1);
+    int rc = kit_kvm_send_batch(network, &frame, 1);
     return rc < 0 ? rc : 0;
 }
 
@@ -115,7 +116,7 @@ static void fetch(struct kvm_guest *guest)
         kick(guest);
 }
 
-static int receive_batch(network_interface_t *network, struct kit_frame *frames, size_t count)
+int kit_kvm_receive_batch(network_interface_t *network, struct kit_frame *frames, size_t count)
 {
     struct kvm_guest *guest = guest_of(network);
     struct kvm_queue *rx = &guest->net_rx;
@@ -149,11 +150,11 @@ static int receive_batch(network_interface_t *network, struct kit_frame *frames,
     return (int)done;
 }
 
-static int receive_packet(network_interface_t *network, void *buffer, size_t max_length)
+int kit_kvm_receive_packet(network_interface_t *network, void *buffer, size_t max_length)
 {
     struct kit_frame frame = {
         .data = buffer, .capacity = max_length > UINT32_MAX ? UINT32_MAX : (uint32_t)max_length};
-    int rc = receive_batch(network, &frame, 1);
+    int rc = kit_kvm_receive_batch(network, &frame, 1);
     return rc == 1 ? (int)frame.length : rc;
 }
 
@@ -171,7 +172,7 @@ static KVM_COLD bool dotted(const char *text)
     return true;
 }
 
-static KVM_COLD int configure(network_interface_t *network, const char *ip, const char *netmask)
+KVM_COLD int kit_kvm_configure(network_interface_t *network, const char *ip, const char *netmask)
 {
     (void)network;
     return dotted(ip) && dotted(netmask) ? 0 : KIT_EINVAL;
@@ -189,11 +190,11 @@ KVM_COLD void kvm_network_open(struct kvm_guest *guest)
         kvm_queue_add(rx, kvm_queue_buffer(rx, i), rx->buffer_size, KIT_VQ_DESC_WRITE);
     guest->patience_tsc = ((uint64_t)UNSENT_NS << KIT_KVM_CLOCK_SHIFT) / boot->clock.multiplier;
     network_interface_t *network = &guest->network;
-    network->send_packet = send_packet;
-    network->receive_packet = receive_packet;
-    network->configure = configure;
-    network->send_batch = send_batch;
-    network->receive_batch = receive_batch;
+    KIT_NETIF_SET(network, send_packet, kit_kvm_send_packet);
+    KIT_NETIF_SET(network, receive_packet, kit_kvm_receive_packet);
+    KIT_NETIF_SET(network, configure, kit_kvm_configure);
+    KIT_NETIF_SET(network, send_batch, kit_kvm_send_batch);
+    KIT_NETIF_SET(network, receive_batch, kit_kvm_receive_batch);
     memcpy(network->mac, boot->mac, sizeof network->mac);
     network->mtu = boot->mtu;
     network->offloads = boot->offloads;

@@ -2,6 +2,7 @@
 /* The network is one file that carries an Ethernet frame per read and write: a TAP device (IFF_TAP,
  * IFF_NO_PI, no virtio header) or a socket that keeps packets apart (AF_UNIX SOCK_SEQPACKET or
  * SOCK_DGRAM). No offloads: frames are complete. */
+#include <unikit/net/netif.h>
 #include <unikit/platform/linux/guest/linux.h>
 
 enum { ETHERNET_HEADER = 14, MTU_DEFAULT = 1500, MTU_MINIMUM = 68, MTU_MAXIMUM = 65521 };
@@ -24,7 +25,7 @@ static int failure(long result)
     }
 }
 
-static int send_packet(network_interface_t *network, const void *data, size_t length)
+int kit_linux_send_packet(network_interface_t *network, const void *data, size_t length)
 {
     if (length < ETHERNET_HEADER || length > (size_t)network->mtu + ETHERNET_HEADER)
         return KIT_EMSGSIZE;
@@ -35,7 +36,7 @@ static int send_packet(network_interface_t *network, const void *data, size_t le
 }
 
 /* A file cuts a frame to the buffer without a word; the byte behind it tells. */
-static int receive_packet(network_interface_t *network, void *buffer, size_t max_length)
+int kit_linux_receive_packet(network_interface_t *network, void *buffer, size_t max_length)
 {
     (void)network;
     if (kit_linux.network_fd < 0)
@@ -58,12 +59,12 @@ static bool is_plain(const struct kit_frame *frame)
     return frame->flags == 0 && frame->gso_type == 0;
 }
 
-static int send_batch(network_interface_t *network, const struct kit_frame *frames, size_t count)
+int kit_linux_send_batch(network_interface_t *network, const struct kit_frame *frames, size_t count)
 {
     size_t done = 0;
     for (; done < count; done++) {
         int code = is_plain(&frames[done])
-                       ? send_packet(network, frames[done].data, frames[done].length)
+                       ? kit_linux_send_packet(network, frames[done].data, frames[done].length)
                        : KIT_EINVAL;
         if (code < 0)
             return done == 0 ? code : (int)done;
@@ -71,12 +72,12 @@ static int send_batch(network_interface_t *network, const struct kit_frame *fram
     return (int)done;
 }
 
-static int receive_batch(network_interface_t *network, struct kit_frame *frames, size_t count)
+int kit_linux_receive_batch(network_interface_t *network, struct kit_frame *frames, size_t count)
 {
     size_t done = 0, oversized = 0;
     while (done < count && oversized < count) {
         struct kit_frame *frame = &frames[done];
-        int length = receive_packet(network, frame->data, frame->capacity);
+        int length = kit_linux_receive_packet(network, frame->data, frame->capacity);
         if (length == KIT_EMSGSIZE) {
             oversized++;
             continue;
@@ -104,7 +105,7 @@ static bool is_address(const char *text)
     return true;
 }
 
-static int configure(network_interface_t *network, const char *ip, const char *netmask)
+int kit_linux_configure(network_interface_t *network, const char *ip, const char *netmask)
 {
     (void)network;
     return is_address(ip) && is_address(netmask) ? KIT_OK : KIT_EINVAL;
@@ -153,11 +154,11 @@ void kit_linux_network_open(void)
     long flags = kit_syscall3(SYS_FCNTL, fd, F_GETFL, 0);
     if (flags < 0 || kit_syscall3(SYS_FCNTL, fd, F_SETFL, (uintptr_t)flags | O_NONBLOCK) < 0)
         kit_linux_refuse("not an open file: ", "net.fd");
-    network->send_packet = send_packet;
-    network->receive_packet = receive_packet;
-    network->configure = configure;
-    network->send_batch = send_batch;
-    network->receive_batch = receive_batch;
+    KIT_NETIF_SET(network, send_packet, kit_linux_send_packet);
+    KIT_NETIF_SET(network, receive_packet, kit_linux_receive_packet);
+    KIT_NETIF_SET(network, configure, kit_linux_configure);
+    KIT_NETIF_SET(network, send_batch, kit_linux_send_batch);
+    KIT_NETIF_SET(network, receive_batch, kit_linux_receive_batch);
     kit_linux.network_fd = (int)fd;
     kit_linux.env.network = network;
 }
