@@ -462,6 +462,19 @@ def test_zero_window_probes(talk: Talk) -> None:
     assert talk.say(1, 1, window=1000) == [(ACK | PSH, 1, 1, 5)]
 
 
+def test_words_after_a_probe_stay_inside_the_window(talk: Talk) -> None:
+    """A probe's byte does not count: beyond a closed window a peer believes neither our ACK nor our
+    reset (RFC 9293, 3.10.7.4; RFC 5961, 3.2)."""
+    talk.say(1, 1, window=0)
+    queue(talk, b"hello")
+    assert talk.after(0.25) == [(ACK | PSH, 1, 1, 1)]
+    talk.say(1, 1, data=bytes(MSS), window=0)
+    assert talk.say(1 + MSS, 1, data=bytes(MSS), window=0) == [(ACK, 1, 1 + 2 * MSS, 0)]
+    socket(talk).abort()
+    [reset] = talk.peer.segments()
+    assert (reset.flags, (reset.seq - talk.irs) % 2**32) == (RST | ACK, 1)
+
+
 def test_zero_window_without_an_answer(talk: Talk) -> None:
     """A peer that does not even answer probes is given up."""
     talk.say(1, 1, window=0)

@@ -105,9 +105,19 @@ static bool out_segment(struct mini *m, struct mini_tcp *t, uint32_t seq, uint32
     return true;
 }
 
+/* Where a segment without data stands: behind everything sent, but never beyond the peer's window.
+ * A byte that probed a closed window would else take it there, and the peer would not look at our
+ * acknowledgments, nor believe a reset (RFC 9293, 3.10.7.4; RFC 5961, 3.2). */
+static uint32_t out_bare_seq(const struct mini_tcp *t)
+{
+    uint32_t edge = t->snd_una + t->snd_wnd;
+    return t->socket.state >= KIT_TCP_ESTABLISHED && kit_seq_lt(edge, t->snd_max) ? edge
+                                                                                  : t->snd_max;
+}
+
 MINI_COLD void mini_tcp_send_ack(struct mini *m, struct mini_tcp *t)
 {
-    if (!out_segment(m, t, t->snd_max, 0, KIT_TCP_ACK))
+    if (!out_segment(m, t, out_bare_seq(t), 0, KIT_TCP_ACK))
         mini_tcp_ack_now(m, t);
 }
 
@@ -128,7 +138,7 @@ MINI_COLD void mini_tcp_send_reset(struct mini *m, struct mini_tcp *t)
     if (frame == NULL)
         return;
     m->stats.resets_out++;
-    out_header(frame + MINI_PAYLOAD, t->local_port, t->remote_port, t->snd_max, t->rcv_nxt,
+    out_header(frame + MINI_PAYLOAD, t->local_port, t->remote_port, out_bare_seq(t), t->rcv_nxt,
                KIT_TCP_RST | KIT_TCP_ACK, 0, KIT_TCP_HEADER);
     out_finish(m, frame, t->local_ip, t->remote_ip, KIT_TCP_HEADER);
 }
@@ -174,7 +184,7 @@ MINI_COLD static bool out_syn(struct mini *m, struct mini_tcp *t)
     bool passive = t->socket.state == KIT_TCP_SYN_RECEIVED;
     if (t->snd_nxt != t->iss) {
         if (t->ack_now && passive)
-            return out_segment(m, t, t->snd_max, 0, KIT_TCP_ACK);
+            return out_segment(m, t, out_bare_seq(t), 0, KIT_TCP_ACK);
         return true;
     }
     if (!out_segment(m, t, t->iss, 0, (uint8_t)(KIT_TCP_SYN | (passive ? KIT_TCP_ACK : 0))))
@@ -277,7 +287,7 @@ bool mini_tcp_output(struct mini *m, struct mini_tcp *t)
     int rc;
     while ((rc = out_next(m, t)) > 0)
         ;
-    if (rc == 0 && t->ack_now && !out_segment(m, t, t->snd_max, 0, KIT_TCP_ACK))
+    if (rc == 0 && t->ack_now && !out_segment(m, t, out_bare_seq(t), 0, KIT_TCP_ACK))
         rc = -1;
     return rc == 0;
 }
