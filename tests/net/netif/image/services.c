@@ -8,6 +8,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include <unikit/rt/list.h>
+
 enum { BUFFER = 16384, BACKLOG = 512 };
 
 struct image {
@@ -15,10 +17,13 @@ struct image {
     struct kit_alloc alloc;
     struct kit_net *net;
     struct kit_udp *udp;
+    struct kit_list list; /* of connections */
     unsigned connections;
 };
 
 struct connection {
+    struct kit_list link;
+    struct kit_tcp *tcp;
     struct image *image;
     uint64_t count; /* bytes received, or left to send */
     uint64_t sent;
@@ -84,6 +89,7 @@ static const struct kit_alloc_ops alloc_ops = {
 static void drop(struct connection *c, struct kit_tcp *tcp, bool reset)
 {
     c->image->connections--;
+    kit_list_remove(&c->link);
     if (reset)
         kit_net_tcp_abort(tcp);
     else
@@ -225,6 +231,8 @@ static void listener_event(void *argument, struct kit_tcp *listener, uint32_t ev
         c->image = argument;
         c->port = info.local.port;
         c->image->connections++;
+        c->tcp = tcp;
+        kit_list_push_back(&c->image->list, &c->link);
         kit_net_tcp_set_callback(tcp, connection_event, c);
         if (c->port == CLOSE_PORT)
             serve(c, tcp);
@@ -252,6 +260,7 @@ struct image *image_open(const struct kit_net_component *stack, const uint64_t *
     image->env = (runtime_environment_t){
         .now_ns = now_ns, .entropy = entropy, .network = network, .cpus = 1, .platform = "test"};
     image->alloc.ops = &alloc_ops;
+    kit_list_init(&image->list);
     must(stack->open(options, &image->env, network, &image->alloc, &image->net), "open");
     must(inet_pton(AF_INET, address, own.bytes) - 1, "address");
     must(kit_net_configure(image->net, &own, 24, &none), "configure");
@@ -275,6 +284,20 @@ bool image_run(struct image *image)
 unsigned image_connections(const struct image *image)
 {
     return image->connections;
+}
+
+void image_report(const struct image *image)
+{
+    for (const struct kit_list *at = image->list.next; at != &image->list; at = at->next) {
+        const struct connection *c = (const struct connection *)at;
+        struct kit_tcp_info info;
+        kit_net_tcp_info(c->tcp, &info);
+        fprintf(stderr,
+                "image: port %u, peer %u, state %u, ready %u, unacknowledged %u, received %lu, "
+                "sent %lu\n",
+                c->port, info.remote.port, info.state, info.receive_ready, info.unacknowledged,
+                (unsigned long)c->count, (unsigned long)c->sent);
+    }
 }
 
 void image_close(struct image *image)

@@ -30,6 +30,8 @@ struct kit_net *image_net(struct image *image);
 /* Lets the image work; whether it did anything. */
 bool image_run(struct image *image);
 unsigned image_connections(const struct image *image);
+/* Prints the connections that are still open. */
+void image_report(const struct image *image);
 void image_close(struct image *image);
 
 #endif

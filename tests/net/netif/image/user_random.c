@@ -260,7 +260,7 @@ int main(int argc, char **argv)
             REQUIRE(!kit_host_user_check(user) && !kit_net_check(image_net(image)));
     }
     REQUIRE(!open);
-    for (unsigned i = 0; i < 3000 && image_connections(image); i++) {
+    for (unsigned i = 0; i < 20000 && image_connections(image); i++) {
         image_run(image);
         usleep(1000);
     }
@@ -272,6 +272,7 @@ int main(int argc, char **argv)
             completed[0], completed[1], completed[2], completed[3], resets, broken_off,
             (unsigned long)stats.refused, (unsigned long)stats.datagrams_in,
             (unsigned long)stats.datagrams_out, stats.connections, image_connections(image));
+    image_report(image);
     REQUIRE(stats.connections == 0 && image_connections(image) == 0);
     REQUIRE(completed[0] && completed[1] && completed[2] && completed[3] && resets && broken_off);
     REQUIRE(stats.datagrams_out > 0 && stats.datagrams_out <= stats.datagrams_in);
