@@ -68,7 +68,8 @@ def find(name: str, domain: str | None = None) -> type[Component]:
     entry = entries().get(key)
     if entry is None:
         prefix = key.partition(".")[0] + "."
-        known = [each.removeprefix(prefix) for each in entries() if each.startswith(prefix)]
+        known = [each.removeprefix(prefix) for each in entries()
+                 if each.startswith(prefix)] if "." in key else list(entries())
         raise NotFound(f"there is no component {key!r}; known: {', '.join(known) or 'none'}")
     record = _load(entry)
     if isinstance(record, str):

@@ -55,6 +55,22 @@ def read(tmp_path: Path, data: bytes) -> elf.BootImage:
     return elf.load(path)
 
 
+@pytest.mark.parametrize("lie", [
+    {"entries": [[1], {}]}, {"entries": "kvm"}, {"entries": None}, {"components": ["net.mini"]},
+    {"components": None}, {"components": {"net.mini": 3}}, {"options": 5}, {"options": [1]},
+    {"forward": 5}, {"forward": [1]}, {"name": "../../x"}, {"name": "a\nb"}, {"name": ""},
+    {"name": 3}, {"name": "a" * 5000}])
+def test_a_plan_of_another_shape_is_refused(tmp_path: Path, lie: dict[str, object]) -> None:
+    """What others read from it is checked once, here."""
+    assert "plan" in refused(tmp_path, build(notes=note(2, plan(**lie))))
+
+
+@pytest.mark.parametrize("text", [b"[" * 200000, b'{"a":' * 100000])
+def test_a_plan_nested_without_end_is_refused(tmp_path: Path, text: bytes) -> None:
+    """It must not exhaust the reader's stack."""
+    assert "damaged" in refused(tmp_path, build(notes=note(2, text)))
+
+
 def refused(tmp_path: Path, data: bytes) -> str:
     with pytest.raises(ImageError) as caught:
         read(tmp_path, data)
@@ -93,7 +109,7 @@ def test_foreign_notes_are_passed_over(tmp_path: Path) -> None:
     (build(notes=note(2, b"[]")), "damaged"),
     (build(notes=note(2, plan(format=2))), "format 2"),
     (build(notes=note(2, plan(entries=["kvm"]))), "claims the entries"),
-    (build(notes=note(2, plan(entries=7))), "claims the entries"),
+    (build(notes=note(2, plan(entries=7))), "entries cannot be right"),
     (build(notes=note(1, b"\0" * 4) + note(2, plan())), "entry is damaged"),
     (build(notes=struct.pack("<III", 7, 1 << 30, 2) + b"unikit\0\0"), "longer than its section"),
 ])

@@ -9,6 +9,7 @@ is imported when it is needed, so that a short command is short.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -108,11 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     returns what the image returned; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    choice = parser().parse_args(words)
-    choice.words = words
-    home = import_module(f"unikit.cli.{choice.home}")
-    act: Callable[[argparse.Namespace], int] = getattr(home, f"do_{choice.verb}")
     try:
+        choice = parser().parse_args(words)
+        choice.words = words
+        home = import_module(f"unikit.cli.{choice.home}")
+        act: Callable[[argparse.Namespace], int] = getattr(home, f"do_{choice.verb}")
         return act(choice)
     except CompositionError as error:
         for problem in error.problems:
@@ -123,17 +124,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(error.stderr.rstrip() + "\n")
     except GuestExit as error:
         complain(str(error))
+        _where(error)
         return error.code
     except UnikitError as error:
-        complain(str(error))
+        complain(_plain(error))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  the interpreter flushes it at exit
         return 1
+    except OSError as error:  # what no layer below could name better: a full disk, a lost folder
+        complain(_plain(error))
+    except MemoryError:
+        complain("this host has no memory left for it")
     return 1
 
 
 def complain(message: str) -> None:
-    """Write one line to standard error."""
-    sys.stderr.write(f"unikit: {message}\n")
+    """Write one line to standard error, if that is open."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"unikit: {message}\n")
+        sys.stderr.flush()
+
+
+def _plain(error: Exception) -> str:
+    """Return an error's message without the number that OSError puts before it."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    return error.strerror + (f": {error.filename}" if error.filename else "")
+
+
+def _where(error: GuestExit) -> None:
+    """Write registers and backtrace of an image that panicked or faulted."""
+    words = [f"{name}={value:#x}" for name, value in error.registers.items()]
+    lines = ["  " + " ".join(words[at:at + 5]) for at in range(0, len(words), 5)]
+    lines += [f"  {'in' if index == 0 else 'by'} {line}"
+              for index, line in enumerate(error.backtrace)]
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write("".join(f"{line}\n" for line in lines))

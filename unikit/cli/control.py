@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unikit.errors import AlreadyExists, NotFound, PlatformError
+from unikit.errors import AlreadyExists, InvalidArgument, NotFound, PlatformError
 from unikit.platform.api import Machine
 
 _LINE_MAX = 4096
@@ -58,11 +59,24 @@ def running() -> list[str]:
     return names
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that could not be the name of a socket beside others.
+
+    :raises InvalidArgument: it is empty, long, or has other characters than allowed.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}", name):
+        shown = name if len(name) <= 80 else f"{name[:77]}..."
+        raise InvalidArgument(f"{shown!r} is no name for a machine: give up to 63 letters, digits, "
+                              "-, _ and ., not - or . first")
+
+
 def free_name(wish: str, exact: bool) -> str:
     """Return a name no running machine has: ``wish``, or ``wish-2`` and so on unless ``exact``.
 
     :raises AlreadyExists: ``wish`` is taken and ``exact`` is set.
+    :raises InvalidArgument: it is no name for a machine.
     """
+    check_name(wish)
     taken = set(running())
     if wish not in taken:
         return wish
@@ -116,10 +130,12 @@ def follow(name: str) -> Iterator[bytes]:
 
 
 def _open(name: str) -> socket.socket:
-    if "/" not in name:
+    with contextlib.suppress(InvalidArgument):
+        check_name(name)
         with contextlib.suppress(OSError):
             return _connect(folder() / f"{name}.sock")
-    raise NotFound(f"no machine called {name!r} is running; running: "
+    shown = name if len(name) <= 80 else f"{name[:77]}..."
+    raise NotFound(f"no machine called {shown!r} is running; running: "
                    f"{', '.join(running()) or 'none'}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 from unikit.cli import control
 from unikit.cli.output import table
-from unikit.errors import NotFound, PlatformError, TimedOut
+from unikit.errors import InvalidArgument, NotFound, PlatformError, TimedOut
 
 
 def do_ps(choice: argparse.Namespace) -> int:
@@ -41,10 +42,13 @@ def do_logs(choice: argparse.Namespace) -> int:
         else:
             sys.stdout.write(control.ask(choice.name, "logs")["text"])
     except NotFound:
-        path = control.log_path(choice.name)
-        if "/" in choice.name or not path.exists():
-            raise
-        sys.stdout.write(path.read_text(errors="replace"))
+        with contextlib.suppress(InvalidArgument):
+            control.check_name(choice.name)
+            path = control.log_path(choice.name)
+            if path.exists():
+                sys.stdout.write(path.read_text(errors="replace"))
+                return 0
+        raise
     return 0
 
 

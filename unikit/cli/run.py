@@ -9,12 +9,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from unikit import registry
-from unikit.cli import control
+from unikit.cli import complain, control
 from unikit.cli.images import is_file, loaded, settings
 from unikit.errors import CompositionError
 from unikit.image.boot import boot, choose_platform
@@ -25,8 +25,18 @@ _READY = "UNIKIT_READY_FD"
 
 def do_run(choice: argparse.Namespace) -> int:
     """Boot an image; returns its exit code."""
+    if choice.name is not None:
+        control.check_name(choice.name)
     if choice.detach:
         return _detach(choice)
+    try:
+        with _signals():
+            return _run(choice)
+    except _Stopped as stopped:
+        return stopped.status
+
+
+def _run(choice: argparse.Namespace) -> int:
     at_build, at_boot = _split(choice, settings(choice.set))
     found = loaded(choice, at_build)
     platform, why = _platform(choice, found)
@@ -36,7 +46,7 @@ def do_run(choice: argparse.Namespace) -> int:
     say(why)
     ended = threading.Event()
     with contextlib.ExitStack() as undo:
-        _on_signals(undo, ended)
+        undo.callback(ended.set)
         machine = boot(found, platform, memory=choice.memory, netif=netif,
                               options=at_boot, args=" ".join(choice.args), name=name, sink=_write)
         undo.callback(machine.close)
@@ -46,7 +56,8 @@ def do_run(choice: argparse.Namespace) -> int:
         _announce(machine, say)
         _ready()
         _feed(machine, ended)
-        return _wait(machine, ended)
+        code = machine.wait()
+        return code if 0 <= code <= 255 else (code & 0xFF or 1)
 
 
 def _split(choice: argparse.Namespace, given: dict[str, str]
@@ -114,9 +125,10 @@ def _announce(machine: Machine, say: Callable[[str], None]) -> None:
 
 def _say(line: str) -> None:
     if line.startswith("http"):
-        print(line, flush=True)
+        with contextlib.suppress(OSError):
+            print(line, flush=True)
     else:
-        sys.stderr.write(f"unikit: {line}\n")
+        complain(line)
 
 
 def _write(data: bytes) -> None:
@@ -146,17 +158,26 @@ def _feed(machine: Machine, ended: threading.Event) -> None:
     threading.Thread(target=pump, name="stdin", daemon=True).start()
 
 
-def _on_signals(undo: contextlib.ExitStack, ended: threading.Event) -> None:
-    """Make SIGTERM and SIGHUP end the run in good order, as Ctrl-C does."""
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Make Ctrl-C, SIGTERM and SIGHUP end the run in good order, at any moment of it.
+
+    A signal that our parent ignores (``nohup``, a job in the background) stays ignored.
+    """
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+             if signal.getsignal(number) != signal.SIG_IGN]
+
     def stop(number: int, frame: object) -> None:
-        for each in (signal.SIGTERM, signal.SIGHUP):  # one is enough, cleaning up goes on
+        for each in heard:  # one is enough, cleaning up goes on
             signal.signal(each, signal.SIG_IGN)
         raise _Stopped(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        before = signal.signal(number, stop)
-        undo.callback(signal.signal, number, before)
-    undo.callback(ended.set)
+    before = [(number, signal.signal(number, stop)) for number in heard]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 class _Stopped(BaseException):
@@ -164,15 +185,6 @@ class _Stopped(BaseException):
 
     def __init__(self, status: int) -> None:
         self.status = status
-
-
-def _wait(machine: Machine, ended: threading.Event) -> int:
-    try:
-        code = machine.wait()
-    except _Stopped as stopped:
-        machine.stop()
-        return stopped.status
-    return code if 0 <= code <= 255 else (code & 0xFF or 1)
 
 
 def _ready() -> None:

@@ -80,6 +80,8 @@ def boot(image: BootImage | str | Path, platform: str | Platform = "auto", *,
         size = parse_size(memory)
     except ValueError as error:
         raise CompositionError([f"memory: {error}"]) from error
+    if size >= 1 << 63:
+        raise CompositionError([f"memory: {memory} is more than any machine has"])
     given = boot_options(image, options or {})
     with contextlib.ExitStack() as undo:
         owned = None

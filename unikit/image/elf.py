@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ BASE = 0x100000
 LIMIT = 1 << 40
 """No image reaches beyond this address."""
 OWNER = b"unikit\0"
+NAME = r"[a-z][a-z0-9_-]{0,62}"
+"""What an image may be called, as a regular expression."""
 NOTE_ENTRY = {1: "kvm"}
 """Note types that hold the address of an entry."""
 NOTE_PLAN = 2
@@ -65,8 +68,8 @@ def load(path: str | Path) -> BootImage:
         if not any(each.executable and each.address <= address < each.address + len(each.data)
                    for each in segments):
             raise ImageError(f"{path}: the {name} entry {address:#x} does not lie in its code")
-    said = plan.get("entries")
-    if not isinstance(said, list) or set(said) - set(entries):
+    said = plan["entries"]
+    if set(said) - set(entries):
         raise ImageError(f"{path}: its plan claims the entries {said!r}, the file has "
                          f"{sorted(entries)}")
     return BootImage(path, segments, {name: entries[name] for name in said}, plan,
@@ -144,14 +147,34 @@ def _plan(path: Path, text: bytes | None) -> dict[str, Any]:
         raise ImageError(f"{path} has no plan note; it was not made by unikit build")
     try:
         plan = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ImageError(f"{path}: its plan note is damaged ({error})") from error
-    if not isinstance(plan, dict) or not isinstance(plan.get("name"), str):
+    if not isinstance(plan, dict):
         raise ImageError(f"{path}: its plan note is damaged")
     if plan.get("format") != 1:
         raise ImageError(f"{path}: its plan has format {plan.get('format')!r}, this unikit reads "
                          "format 1; build the image again")
+    wrong = [key for key, fits in _FITS.items() if not fits(plan.get(key, _ABSENT.get(key)))]
+    if wrong:
+        raise ImageError(f"{path}: its plan note is damaged: {', '.join(wrong)} cannot be right; "
+                         "build the image again")
     return plan
+
+
+def _words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+_ABSENT: dict[str, Any] = {"components": {}, "options": {}, "forward": []}
+_FITS = {
+    "name": lambda value: isinstance(value, str) and re.fullmatch(NAME, value) is not None,
+    "entries": _words,
+    "components": lambda value: isinstance(value, dict)
+    and all(isinstance(each, dict) for each in value.values()),
+    "options": lambda value: isinstance(value, dict),
+    "forward": _words,
+}
+"""What the parts of a plan that others rely on look like."""
 
 
 class _Symbols(Sequence[tuple[int, int, str]]):

@@ -31,6 +31,6 @@ def overflowed(fault: int, limit: int, peek: Callable[[int, int], bytes]) -> str
     return None
 
 
-def printable(name: str) -> str:
-    """Return a name that came out of a guest without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name[:31])
+def printable(text: str, limit: int = 31) -> str:
+    """Return words that came out of a guest without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:limit])

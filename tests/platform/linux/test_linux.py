@@ -43,6 +43,15 @@ def test_exit_code_is_the_images_own(boot: Boot, code: int) -> None:
     assert boot(f"exit {code}").wait(10) == code
 
 
+def test_an_image_in_the_working_folder_is_not_looked_for_on_the_path(
+        probe: BootImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path without a folder is a path all the same."""
+    monkeypatch.chdir(probe.path.parent)
+    image = elf.load(Path(probe.path.name))
+    with Linux().boot(image, memory=1 << 20, options={"": "exit 3"}) as machine:
+        assert machine.wait(10) == 3
+
+
 def test_exit_code_keeps_eight_bits(boot: Boot) -> None:
     """What a Linux process can hand over."""
     assert boot("exit 770").wait(10) == 2

@@ -24,7 +24,7 @@ from unikit.platform.api import (
 )
 from unikit.platform.kvm import explain
 from unikit.platform.kvm import report as words
-from unikit.platform.stack import overflowed
+from unikit.platform.stack import overflowed, printable
 
 _CHUNK = 1 << 14
 _ECLOSED = -4
@@ -131,7 +131,7 @@ class KvmMachine(Machine):
         if not self._ended.wait(timeout):
             raise TimedOut(f"{self.name} still runs after {timeout:g} s")
         report = self._report
-        text = self._ffi.string(report.text).decode(errors="replace")
+        text = printable(self._ffi.string(report.text).decode(errors="replace"), 1000)
         if report.end == _EXITED:
             return int(report.code)
         if report.end == _STOPPED:

@@ -233,7 +233,7 @@ def _arguments(options: Mapping[str, str]) -> list[str]:
 def _executable(path: Path) -> Iterator[str]:
     """Yield a path that can be executed: where mode or mount forbid it, of a copy in memory."""
     if os.access(path, os.X_OK):
-        yield str(path)
+        yield str(path.absolute())  # a bare name would be looked for on the PATH
         return
     fd = os.memfd_create(path.name)
     try:

@@ -57,11 +57,12 @@ class Report:
         elif self.kind and word == "task:":
             self.task = printable(line.removeprefix("task: "))
         elif line.startswith("panic: "):
-            self.kind, self.text = "panic", line.removeprefix("panic: ")
+            self.kind, self.text = "panic", printable(
+                line.removeprefix("panic: "), 1000)
         elif line == "fault":
             self.kind = "fault"
         else:
-            self.refusal = line
+            self.refusal = printable(line, 1000)
 
     def sentence(self, image: BootImage) -> str:
         """Return what happened, to follow the machine's name."""

@@ -1,0 +1,133 @@
+"""Bad input on the command line: one line with cause and remedy, no traceback, a defined status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from unikit import registry
+from unikit.cli import control, main, run
+from unikit.errors import CompositionError, GuestExit, InvalidArgument, NotFound, PlatformError
+from unikit.image.boot import boot
+from unikit.platform.api import BootImage
+from unikit.platform.stack import printable
+
+pytestmark = pytest.mark.fast
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", ".x", "-x", "a b", "a\nb", "x" * 64])
+def test_a_machine_name_is_checked_before_anything_is_built(
+        name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It becomes a file name of a socket beside those of other machines."""
+    assert main(["run", "hello", f"--name={name}"]) == 1
+    assert "is no name for a machine" in capsys.readouterr().err
+    with pytest.raises(InvalidArgument):
+        control.free_name(name, exact=False)
+
+
+def test_asking_for_an_impossible_machine_finds_none() -> None:
+    """A name that no socket can have is not passed to the kernel."""
+    for name in ("x" * 300, "a\0b", "a/b", ""):
+        with pytest.raises(NotFound, match="no machine called"):
+            control.ask(name, "stats")
+    assert main(["logs", "x" * 300]) == 1
+
+
+def test_memory_beyond_64_bits_is_refused(tmp_path: Path) -> None:
+    """It would not fit into what the monitor is told."""
+    image = BootImage(tmp_path / "x.elf", (), {"linux": 0x100000}, {"name": "x"})
+    with pytest.raises(CompositionError, match="more than any machine has"):
+        boot(image, "linux", memory="99999999999999999999")
+
+
+def test_an_unknown_component_lists_what_there_is() -> None:
+    """A word without a domain is answered with all ids."""
+    with pytest.raises(NotFound, match=r"known: .*alloc\.tlsf"):
+        registry.find("nope")
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (PlatformError(22, "'lo' is no TAP"), "unikit: 'lo' is no TAP\n"),
+    (OSError(28, "No space left on device", "/x"), "unikit: No space left on device: /x\n"),
+    (MemoryError(), "unikit: this host has no memory left for it\n")])
+def test_what_the_host_refuses_is_one_line(
+        error: Exception, said: str, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a traceback nor an error number reaches a person."""
+    def fail(*words: object) -> Iterator[None]:
+        raise error
+
+    monkeypatch.setattr(run, "_run", fail)
+    assert main(["run", "hello"]) == 1
+    assert capsys.readouterr().err == said
+
+
+def test_registers_and_backtrace_of_a_fault_are_shown(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are what a person needs to find the mistake."""
+    def fail(*words: object) -> Iterator[None]:
+        raise GuestExit("x faulted", reason="fault", code=139, registers={"rax": 1},
+                        backtrace=["0x1 f+0x1", "0x2 g+0x2"])
+
+    monkeypatch.setattr(run, "_run", fail)
+    assert main(["run", "hello"]) == 139
+    assert capsys.readouterr().err == (
+        "unikit: x faulted\n  rax=0x1\n  in 0x1 f+0x1\n  by 0x2 g+0x2\n")
+
+
+def test_words_of_a_guest_cannot_steer_the_terminal() -> None:
+    """A panic's message is somebody else's text."""
+    assert printable("a\x1b[31mb\n") == "a?[31mb?"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_any_moment_of_a_run_is_its_status(
+        number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it is built and booted, and a second one does not cut cleaning up."""
+    cleaned = []
+
+    def act(*words: object) -> int:
+        with contextlib.ExitStack() as undo:
+            undo.callback(cleaned.append, 1)
+            undo.callback(os.kill, os.getpid(), number)
+            os.kill(os.getpid(), number)
+        return 0
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(run, "_run", act)
+    assert main(["run", "hello"]) == 128 + number
+    assert cleaned == [1]
+    assert signal.getsignal(number) == before
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nohup works."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(run, "_run", lambda *words: os.kill(os.getpid(), signal.SIGHUP) or 7)
+        assert main(["run", "hello"]) == 7
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_standard_streams_are_no_mistake(closed: tuple[int, ...]) -> None:
+    """No file or device opened later gets the number of one, and with it what is printed."""
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    done = subprocess.run([sys.executable, "-m", "unikit", "list", "--json"], check=False,
+                          stdin=None, stdout=None if 1 in closed else subprocess.PIPE,
+                          stderr=None if 2 in closed else subprocess.PIPE, preexec_fn=close,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
+    assert done.returncode == 0
+    assert not done.stderr
