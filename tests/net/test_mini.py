@@ -72,6 +72,27 @@ def test_conforms(number: int, variant: str) -> None:
     conforms(program, *arguments(RECORDS[number], 10_000 if number == 0 else 500))
 
 
+@pytest.fixture(scope="module")
+def fuzzer() -> Path:
+    """The program that plays hostile network and restless application, with sanitizers."""
+    return build(["tests/net/fuzz_mini.c", *MINI, "unikit/net/netif/pipe.c",
+                  "unikit/testing/virtual.c"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hostile_network(fuzzer: Path, seed: int) -> None:
+    """Frames made to fit and then damaged, misbehaving callers, failing memory: nothing breaks."""
+    conforms(fuzzer, seed, 4000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000, 1020))
+def test_hostile_network_for_long(fuzzer: Path, seed: int) -> None:
+    """The same, some twenty million frames of it."""
+    done = run(fuzzer, seed, 100_000, timeout=900)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
 @pytest.mark.fast
 def test_conforms_in_process() -> None:
     """The same suite on the very extension that Python programs use, 10,000 connections in it."""

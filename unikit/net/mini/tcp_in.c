@@ -193,6 +193,7 @@ MINI_COLD static void in_fin(struct mini *m, struct mini_tcp *t)
 {
     t->fin_ahead = false;
     t->fin_received = true;
+    t->range_count = 0; /* what a peer sent behind its own FIN is void */
     t->rcv_nxt++;
     mini_event(m, &t->socket, KIT_NET_READABLE);
     if (t->socket.state == KIT_TCP_FIN_WAIT_2) {
