@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -38,3 +39,22 @@ def write(path: Path, data: bytes) -> None:
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fresh.write_bytes(data)
     fresh.replace(path)
+
+
+def prune(name: str, keep: int, young: float = 86400.0) -> None:
+    """Remove the older half of a subfolder once it has more than ``keep`` entries.
+
+    What was made less than ``young`` seconds ago stays: somebody may be using it. Whatever cannot
+    be removed stays as well; all of it can be made again.
+    """
+    import shutil
+    import time
+    with contextlib.suppress(OSError):
+        found = sorted(((each.stat().st_mtime, each) for each in (folder() / name).iterdir()),
+                       key=lambda pair: pair[0])
+        if len(found) <= keep:
+            return
+        limit = time.time() - young
+        for made, path in found[:len(found) // 2]:
+            if made < limit:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()

@@ -30,6 +30,8 @@ def cached(plan: Plan) -> Path:
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _make(plan, folder, target)
+        cache.prune("images", keep=512)
+        cache.prune("objects", keep=8192)
     return target
 
 
