@@ -200,7 +200,7 @@ def link(objects: Sequence[Path], script: Path, target: Path, optimise: str = "s
         folder = Path(name)
         whole, stripped, debug = folder / "whole", folder / "stripped", folder / "debug"
         run((*compiler(), *_CODE, *_KERNEL, level, "-flto=auto", "-flto-partition=one",
-             "-frandom-seed=unikit", f"-ffile-prefix-map={ROOT}=.",
+             "-fipa-pta", "-frandom-seed=unikit", f"-ffile-prefix-map={ROOT}=.",
              f"-ffile-prefix-map={folder}=.", *_LINK, *defines, f"-Wl,-T,{script}",
              *objects, "-o", whole), cwd=folder)
         run((_tool("objcopy"), "--only-keep-debug", whole, debug))

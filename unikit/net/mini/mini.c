@@ -153,19 +153,24 @@ MINI_COLD static void mini_stats(const struct kit_net *net, struct kit_net_stats
     out->udp_open = m->udp_count;
 }
 
-MINI_COLD static void mini_close(struct kit_net *net)
+/* Gives back what mini_open took: all there is to do when it fails, before the first socket. */
+MINI_COLD static void mini_release(struct mini *m)
 {
-    struct mini *m = mini_of(net);
     size_t buckets = (m->bucket_mask + 1) * sizeof(void *);
-    mini_close_sockets(m);
-    if (m->arps != NULL)
-        mini_arp_clear(m);
     mini_free(m, m->slots, m->slot_size * MINI_BATCH * 2);
     mini_free(m, m->arps, sizeof(struct mini_arp) * m->arp_count);
     mini_free(m, m->buckets, buckets);
     mini_free(m, m->tw_buckets, buckets);
     mini_free(m, m->heap, sizeof(void *) * (m->connections + 1));
     kit_alloc_free(m->alloc, m, sizeof(*m), 0);
+}
+
+MINI_COLD static void mini_close(struct kit_net *net)
+{
+    struct mini *m = mini_of(net);
+    mini_close_sockets(m);
+    mini_arp_clear(m);
+    mini_release(m);
 }
 
 MINI_COLD static void *mini_alloc_zeroed(struct mini *m, size_t size)
@@ -232,7 +237,7 @@ MINI_COLD static int mini_open(const uint64_t *options, runtime_environment_t *e
         rc = mini_set_address(m, KIT_OPT_PREFIX_ADDRESS(prefix), KIT_OPT_PREFIX_LENGTH(prefix),
                               (uint32_t)options[OPTION_GATEWAY]);
     if (rc != 0) {
-        mini_close(&m->net);
+        mini_release(m);
         return rc;
     }
     m->next_port = (uint16_t)(49152 + (m->key[0] & 0x3fff)); /* RFC 6056 */
