@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,3 +132,73 @@ def test_closed_standard_streams_are_no_mistake(closed: tuple[int, ...]) -> None
                           env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
     assert done.returncode == 0
     assert not done.stderr
+
+
+@pytest.mark.parametrize("text", [
+    "raise SystemExit(3)", "IMAGE = 5", "def (",
+    "from unikit.apps import App\nIMAGE = App(name=5, sources='main.c', needs=7)",
+    "from unikit.apps import App\nIMAGE = App(name='x', sources=(5,), options=('a',), flags=(3,))"])
+def test_a_broken_application_record_is_said_so(
+        text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a person's own file, and often half written."""
+    (tmp_path / "image.py").write_text(text)
+    (tmp_path / "main.c").write_text("int init_application(void);\n")
+    assert main(["build", str(tmp_path), "--plan"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("unikit: ") for line in lines)
+
+
+def test_a_file_name_that_is_no_text_is_refused(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Paths in an image are UTF-8."""
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).touch()
+    except OSError:
+        pytest.skip("this file system has names of UTF-8 alone")
+    assert main(["build", "hello", "--plan", "--files", str(tmp_path)]) == 1
+    assert "no UTF-8" in capsys.readouterr().err
+
+
+def test_output_waits_for_a_reader_until_the_run_ends() -> None:
+    """A full pipe holds nothing up once the machine is to stop."""
+    reader, writer = os.pipe()
+    saved = os.dup(1)
+    os.dup2(writer, 1)
+    try:
+        ended = threading.Event()
+        sink = run._Output(ended)
+        thread = threading.Thread(target=sink, args=(b"x" * (1 << 20),), daemon=True)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        ended.set()
+        thread.join(5)
+        assert not thread.is_alive()
+    finally:
+        os.dup2(saved, 1)
+        for each in (saved, reader, writer):
+            os.close(each)
+
+
+def test_a_reader_that_leaves_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``unikit run chatty | head -1`` ends as other programs do, with 141."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    saved = os.dup(1)
+
+    def act(*words: object) -> int:
+        sink = run._Output(threading.Event())
+        thread = threading.Thread(target=sink, args=(b"x",))
+        thread.start()
+        thread.join(5)
+        return 0 if threading.Event().wait(5) else 1
+
+    monkeypatch.setattr(run, "_run", act)
+    os.dup2(writer, 1)
+    try:
+        assert main(["run", "hello"]) == 141
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(writer)

@@ -140,3 +140,30 @@ def test_closing_removes_the_socket(runtime: Path) -> None:
     made.close()
     made.close()
     assert list(control.folder().iterdir()) == []
+
+
+def test_a_follower_that_does_not_read_holds_nothing_up(runtime: Path) -> None:
+    """The console goes on, and the machine can be stopped."""
+    machine = Fake()
+    server = control.Server("web", machine, {})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.connect(str(runtime / "web.sock"))
+        link.sendall(b'{"do": "follow"}\n')
+        machine.console.feed(b"first\n")
+        assert link.recv(100) == b"first\n"
+        feeder = threading.Thread(target=machine.console.feed, args=(b"x" * (8 << 20),))
+        feeder.start()
+        feeder.join(10)
+        assert not feeder.is_alive()
+    machine.stop()
+    server.close()
+
+
+def test_who_serves_is_told_before_the_machine_is_stopped(runtime: Path) -> None:
+    """Its output may be what the machine's end waits for."""
+    machine = Fake()
+    seen = []
+    server = control.Server("web", machine, {}, stopping=lambda: seen.append(machine.running))
+    assert control.ask("web", "stop") == {"stopped": True}
+    assert seen == [True]
+    server.close()

@@ -109,9 +109,24 @@ class App:
         """Return ``forward`` as (``"tcp"`` or ``"udp"``, host port, guest port)."""
         return tuple(parse_forward(text) for text in self.forward)
 
+    def _types(self) -> list[str]:
+        """Return which fields are not of their type; a bare text is no tuple of texts."""
+        found = [f"app: {field} must be a text, not {value!r}" for field in ("name", "files")
+                 if not isinstance(value := getattr(self, field), str)]
+        for field, kind in (("sources", str), ("needs", str), ("options", Option),
+                            ("forward", str), ("flags", str)):
+            value = getattr(self, field)
+            if not isinstance(value, tuple | list) or not all(
+                    isinstance(each, kind) for each in value):
+                found.append(f"app: {field} must be a tuple of "
+                             f"{'texts' if kind is str else 'options'}, not {value!r}")
+        return found
+
     def problems(self) -> list[str]:
         """Return every mistake in the record, each in one line."""
-        found = []
+        found = self._types()
+        if found:
+            return found
         if not _NAME.match(self.name):
             found.append(f"app: name {self.name!r} must be lower case letters, digits, - and _")
         where = f"app.{self.name}"
@@ -196,7 +211,7 @@ def _run(path: Path) -> App:
     import runpy
     try:
         app = runpy.run_path(str(path)).get("IMAGE")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CompositionError([f"{path}: {type(error).__name__}: {error}"]) from error
     if not isinstance(app, App):
         raise CompositionError([f"{path}: IMAGE must be an unikit.apps.App"])

@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from unikit.errors import AlreadyExists, InvalidArgument, NotFound, PlatformErro
 from unikit.platform.api import Machine
 
 _LINE_MAX = 4096
+_FOLLOWER_S = 1.0
 
 
 def folder() -> Path:
@@ -142,8 +143,10 @@ def _open(name: str) -> socket.socket:
 class Server:
     """The control socket of one machine, served by a thread; removed by :meth:`close`."""
 
-    def __init__(self, name: str, machine: Machine, facts: dict[str, Any]) -> None:
+    def __init__(self, name: str, machine: Machine, facts: dict[str, Any],
+                 stopping: Callable[[], object] = bool) -> None:
         self._machine = machine
+        self._stopping = stopping
         self._facts = facts | {"name": name, "pid": os.getpid(), "started": time.time()}
         self._path = folder() / f"{name}.sock"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -194,15 +197,18 @@ class Server:
         if what == "logs":
             return {"text": self._machine.console.text}
         if what == "stop":
+            self._stopping()
             self._machine.stop()
             return {"stopped": True}
         return {"error": f"unknown request {what!r}"}
 
     def _follow(self, link: socket.socket) -> None:
-        link.settimeout(None)
+        link.settimeout(_FOLLOWER_S)  # one that does not read must not hold up the console
         gone = threading.Event()
 
         def give(data: bytes) -> None:
+            if gone.is_set():
+                return
             try:
                 link.sendall(data)
             except OSError:

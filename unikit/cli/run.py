@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from unikit.image.boot import boot, choose_platform
 from unikit.platform.api import BootImage, Machine
 
 _READY = "UNIKIT_READY_FD"
+_PATIENCE_MS = 100  # between two looks whether the run has ended
 
 
 def do_run(choice: argparse.Namespace) -> int:
@@ -46,13 +48,14 @@ def _run(choice: argparse.Namespace) -> int:
     say(why)
     ended = threading.Event()
     with contextlib.ExitStack() as undo:
-        undo.callback(ended.set)
         machine = boot(found, platform, memory=choice.memory, netif=netif,
-                              options=at_boot, args=" ".join(choice.args), name=name, sink=_write)
+                              options=at_boot, args=" ".join(choice.args), name=name,
+                       sink=_Output(ended))
         undo.callback(machine.close)
+        undo.callback(ended.set)  # before that: closing waits for the output
         undo.callback(control.Server(name, machine, {
             "image": str(found.path), "platform": platform.stem(),
-            "memory": choice.memory}).close)
+            "memory": choice.memory}, stopping=ended.set).close)
         _announce(machine, say)
         _ready()
         _feed(machine, ended)
@@ -131,11 +134,33 @@ def _say(line: str) -> None:
         complain(line)
 
 
-def _write(data: bytes) -> None:
-    with contextlib.suppress(OSError):
-        view = memoryview(data)
-        while view:
-            view = view[os.write(1, view):]
+class _Output:
+    """Standard output as a console's sink: it waits for a slow reader, but not beyond the end.
+
+    A reader that went away ends the run, as it ends other programs in a pipe.
+    """
+
+    def __init__(self, ended: threading.Event) -> None:
+        self._ended = ended
+        self._poll = select.poll()
+        self._poll.register(1, select.POLLOUT)
+
+    def __call__(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            if not self._poll.poll(0 if self._ended.is_set() else _PATIENCE_MS):
+                if self._ended.is_set():
+                    return
+                continue
+            try:  # no more than a pipe that is ready takes without blocking
+                left = left[os.write(1, left[:select.PIPE_BUF]):]
+            except BrokenPipeError:
+                if not self._ended.is_set():
+                    self._ended.set()
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+                return
+            except OSError:  # a full disk, a closed stream: not the image's fault
+                return
 
 
 def _feed(machine: Machine, ended: threading.Event) -> None:
@@ -162,15 +187,16 @@ def _feed(machine: Machine, ended: threading.Event) -> None:
 def _signals() -> Iterator[None]:
     """Make Ctrl-C, SIGTERM and SIGHUP end the run in good order, at any moment of it.
 
-    A signal that our parent ignores (``nohup``, a job in the background) stays ignored.
+    A signal that our parent ignores (``nohup``, a job in the background) stays ignored. SIGUSR1 is
+    ours: nobody reads standard output any more.
     """
     heard = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-             if signal.getsignal(number) != signal.SIG_IGN]
+             if signal.getsignal(number) != signal.SIG_IGN] + [signal.SIGUSR1]
 
     def stop(number: int, frame: object) -> None:
         for each in heard:  # one is enough, cleaning up goes on
             signal.signal(each, signal.SIG_IGN)
-        raise _Stopped(128 + number)
+        raise _Stopped(128 + (signal.SIGPIPE if number == signal.SIGUSR1 else number))
 
     before = [(number, signal.signal(number, stop)) for number in heard]
     try:

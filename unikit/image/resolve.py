@@ -221,8 +221,9 @@ class _Resolver:
             name = inside.as_posix()
             hidden = any(part.startswith(".") for part in inside.parts)
             if path.is_file() and not hidden:
-                if any(ord(letter) < 32 for letter in name):
-                    self.problems.append(f"files: {name!r} has a control character in its name")
+                if any(ord(letter) < 32 or 0xd800 <= ord(letter) < 0xe000 for letter in name):
+                    self.problems.append(f"files: {name!r} has a control character, or bytes that "
+                                         "are no UTF-8, in its name; rename it")
                     continue
                 try:
                     size = path.stat().st_size

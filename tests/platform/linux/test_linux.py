@@ -55,6 +55,7 @@ def test_an_image_in_the_working_folder_is_not_looked_for_on_the_path(
 def test_exit_code_keeps_eight_bits(boot: Boot) -> None:
     """What a Linux process can hand over."""
     assert boot("exit 770").wait(10) == 2
+    assert boot("exit 256").wait(10) == 1, "a failure must not look like success"
 
 
 def test_argument_string_and_options_arrive(boot: Boot) -> None:

@@ -92,6 +92,8 @@ LINUX_COLD void kit_linux_seal(void);
 
 _Noreturn KIT_INLINE void kit_linux_leave(int32_t code)
 {
+    if ((code & 0xff) == 0 && code != 0)
+        code = 1; /* the kernel keeps eight bits: a failure must not look like success */
     for (;;)
         kit_syscall3(SYS_EXIT_GROUP, (uintptr_t)code, 0, 0);
 }
