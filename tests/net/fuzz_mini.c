@@ -260,7 +260,7 @@ static size_t make_packet(uint8_t *frame)
     uint32_t source = pick(10) ? THEIRS : THEIRS + pick(20);
     uint8_t protocol = pick(6) ? 6 : pick(3) ? 17 : pick(3) ? 1 : (uint8_t)pick(256);
     size_t length = 8 + pick(40);
-    memset(payload, 0, 128);
+    memset(frame, 0, 1600);
     if (protocol == 6) {
         length = make_tcp(payload);
     } else if (protocol == 1) {

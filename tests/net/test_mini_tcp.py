@@ -585,6 +585,20 @@ def test_fin_is_repeated(talk: Talk) -> None:
     assert talk.after(0.25) == [(FIN | ACK, 1, 1, 0)]
 
 
+def test_fin_behind_a_window_that_closed(talk: Talk) -> None:
+    """Data and FIN are out when the window closes: both are repeated until acknowledged."""
+    connection = socket(talk)
+    assert connection.send(b"hello", timeout=0) == 5
+    connection.shutdown()
+    assert talk.after(0) == [(ACK | PSH, 1, 1, 5), (FIN | ACK, 6, 1, 0)]
+    assert talk.say(1, 1, window=0) == []
+    assert {each[1:] for each in talk.after(2)} == {(1, 1, 1)}  # probes
+    assert talk.say(1, 6, window=0) == [(FIN | ACK, 6, 1, 0)]  # a FIN needs no window
+    assert talk.after(0.25) == [(FIN | ACK, 6, 1, 0)]
+    assert talk.say(1, 7) == []
+    assert state(talk) == "fin-wait-2"
+
+
 def test_data_for_nobody(talk: Talk) -> None:
     """RFC 1122, 4.2.2.13: data that comes after close is answered with a reset."""
     socket(talk).close()

@@ -32,9 +32,9 @@ MINI_COLD static bool check_timers(const struct mini *m, const struct mini_tcp *
         if (t->timers[i] != KIT_NEVER && (t->heap_position == 0 || t->timers[i] < t->heap_deadline))
             return false;
     }
-    /* what is in flight has a timer, or is about to be sent again */
-    return mini_flight(t) == 0 || t->timers[MINI_TIMER_SEND] != KIT_NEVER ||
-           !kit_list_empty(&t->output_link);
+    /* What is not acknowledged, sent or not, has a timer or is about to go: nothing can stall. */
+    return t->snd_una == t->tx_seq + t->tx.length + t->fin_queued ||
+           t->timers[MINI_TIMER_SEND] != KIT_NEVER || !kit_list_empty(&t->output_link);
 }
 
 MINI_COLD static bool check_tcp(const struct mini *m, const struct mini_tcp *t)

@@ -290,8 +290,8 @@ static void in_segment(struct mini *m, struct mini_tcp *t, struct mini_segment *
                 return;
         }
     }
-    if (t->ack_now || t->tx.length != 0 || (t->fin_queued && !t->fin_sent))
-        mini_tcp_queue(m, t);
+    if (t->ack_now || t->snd_nxt != t->tx_seq + t->tx.length + t->fin_queued)
+        mini_tcp_queue(m, t); /* there is something to say, or to say again */
 }
 
 /* RFC 9293, 3.10.7.4 and RFC 6191: true if the segment opens a new connection. */
