@@ -177,7 +177,10 @@ bool mini_tcp_ack(struct mini *m, struct mini_tcp *t, const struct mini_segment 
         t->retries = 0; /* the peer is alive */
         if (t->snd_wnd != 0) {
             t->persist = false;
-            mini_timer_stop(t, MINI_TIMER_SEND);
+            if (t->snd_una == t->snd_max)
+                mini_timer_stop(t, MINI_TIMER_SEND);
+            else /* the interface may be busy when it goes again: what is in flight has a timer */
+                mini_timer_set(m, t, MINI_TIMER_SEND, m->now_ns + t->rto_ns);
             t->snd_nxt = t->snd_una;
         }
     }
