@@ -131,15 +131,32 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         refused(tmp_path, whole[:length])
 
 
-def test_random_damage_never_escapes_as_another_error(tmp_path: Path) -> None:
-    """Whatever a header says, the answer is an image or an ImageError."""
-    whole = bytearray(build())
-    chance = random.Random(7)
-    for _ in range(3000):
+def damage(tmp_path: Path, seed: int, count: int) -> int:
+    """Spoil headers, segments, notes and the plan's text; how many were read all the same."""
+    text = plan(components={"alloc.tlsf": {"pool": 65536}, "net.mini": {}}, files=3,
+                options={"port": 80}, forward=["8080:80"])
+    whole = build([(5, BASE, b"\xc3" * 16, 16), (6, BASE + 4096, b"d" * 24, 64)],
+                  notes=note(2, text) + note(1, struct.pack("<Q", BASE + 1)))
+    first = whole.index(text)
+    chance = random.Random(seed)
+    survived = 0
+    for _ in range(count):
         broken = bytearray(whole)
         for _ in range(chance.randint(1, 4)):
-            broken[chance.randrange(len(broken))] = chance.choice((0, 255, chance.randrange(256)))
+            at = chance.randrange(first, first + len(text)) if chance.random() < 0.5 \
+                else chance.randrange(len(broken))
+            broken[at] = chance.choice((0, 255, chance.randrange(256), *b'{}[]",:0'))
         try:
-            read(tmp_path, bytes(broken))
+            image = read(tmp_path, bytes(broken))
         except ImageError:
             continue
+        survived += 1
+        assert set(image.entries) <= {"linux", "kvm"}
+        assert isinstance(image.plan["name"], str)
+    return survived
+
+
+def test_random_damage_never_escapes_as_another_error(tmp_path: Path) -> None:
+    """Whatever headers and plan say, the answer is an image or an ImageError."""
+    survived = damage(tmp_path, 7, 3000)
+    assert 0 < survived < 3000

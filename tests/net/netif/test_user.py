@@ -440,3 +440,13 @@ def test_random_clients_for_long(user_random, stack_options, seed):
     done = subprocess.run([user_random, str(seed), "200000", *words], capture_output=True,
                           text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10, 14))
+def test_hostile_image_for_long(user_hostile, stack_options, seed):
+    """A quarter of a million rounds of harm for each seed."""
+    words = stack_options(connections=256, send_buffer=8192, receive_buffer=8192, time_wait="1s")
+    done = subprocess.run([user_hostile, str(seed), "250000", *words], capture_output=True,
+                          text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
