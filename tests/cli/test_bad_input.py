@@ -10,12 +10,21 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from unikit import registry
 from unikit.cli import control, main, run
-from unikit.errors import CompositionError, GuestExit, InvalidArgument, NotFound, PlatformError
+from unikit.errors import (
+    CompositionError,
+    GuestExit,
+    ImageError,
+    InvalidArgument,
+    NotFound,
+    PlatformError,
+)
+from unikit.image import Image, toolchain
 from unikit.image.boot import boot
 from unikit.platform.api import BootImage
 from unikit.platform.stack import printable
@@ -202,3 +211,32 @@ def test_a_reader_that_leaves_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> N
         os.dup2(saved, 1)
         os.close(saved)
         os.close(writer)
+
+
+def test_a_port_in_use_is_said_so() -> None:
+    """A person looks at the port they asked for."""
+    said: list[str] = []
+    machine = SimpleNamespace(netif=SimpleNamespace(forwards=(("tcp", 8081, 80), ("udp", 7, 7))))
+    wanted = run._wanted(SimpleNamespace(forward="8080:80,udp:7:7"))
+    run._announce(machine, wanted, said.append)  # type: ignore[arg-type]
+    assert said == ["port 8080 is in use, 8081 is taken instead", "http://127.0.0.1:8081",
+                    "udp 127.0.0.1:7 -> 7"]
+
+
+def test_building_never_replaces_what_is_no_file(tmp_path: Path) -> None:
+    """Renaming over a device would remove it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ImageError, match="is no file"):
+        Image("hello").build(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(("stderr", "said"), [
+    ("/tmp/x.s: Assembler messages:\nFatal error: x: No space left on device",
+     "set UNIKIT_CACHE"),
+    ("gcc: fatal error: cannot execute 'as': execvp: No such file", "apt-get install binutils"),
+    ("main.c:1: error: x", "")])
+def test_a_tool_that_fails_for_the_host_says_what_helps(stderr: str, said: str) -> None:
+    """Its own first line names a temporary file."""
+    assert said in toolchain._cause(stderr)
+    assert bool(said) == bool(toolchain._cause(stderr))

@@ -167,3 +167,26 @@ def test_who_serves_is_told_before_the_machine_is_stopped(runtime: Path) -> None
     assert control.ask("web", "stop") == {"stopped": True}
     assert seen == [True]
     server.close()
+
+
+def test_a_machine_too_busy_to_answer_is_not_cleared_away(runtime: Path) -> None:
+    """Only a socket that nobody listens on is what a dead process left."""
+    path = control.folder() / "busy.sock"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as one, \
+            socket.socket(socket.AF_UNIX) as two:
+        busy.bind(str(path))
+        busy.listen(0)
+        for each in (one, two):
+            each.setblocking(False)
+            each.connect_ex(str(path))
+        assert control.running() == ["busy"]
+    assert control.running() == []
+    assert not path.exists()
+
+
+def test_endless_nesting_is_no_request(runtime: Path, server: control.Server) -> None:
+    """It ends the conversation, not the thread with a traceback."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(runtime / "web.sock"))
+        link.sendall(b"[" * 4000 + b"\n")
+        assert link.recv(100) == b""

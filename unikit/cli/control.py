@@ -53,8 +53,12 @@ def running() -> list[str]:
     for path in sorted(folder().glob("*.sock")):
         try:
             _connect(path).close()
-        except OSError:
+        except ConnectionRefusedError:  # nobody listens any more
             path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            continue
+        except OSError:  # too many ask at once, or it is slow: alive
+            names.append(path.stem)
         else:
             names.append(path.stem)
     return names
@@ -179,7 +183,7 @@ class Server:
             threading.Thread(target=self._answer, args=(link,), daemon=True).start()
 
     def _answer(self, link: socket.socket) -> None:
-        with link, contextlib.suppress(OSError, ValueError):
+        with link, contextlib.suppress(OSError, ValueError, RecursionError):
             link.settimeout(5)
             line = link.makefile("rb").readline(_LINE_MAX)
             asked = json.loads(line) if line else None

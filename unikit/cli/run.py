@@ -56,7 +56,7 @@ def _run(choice: argparse.Namespace) -> int:
         undo.callback(control.Server(name, machine, {
             "image": str(found.path), "platform": platform.stem(),
             "memory": choice.memory}, stopping=ended.set).close)
-        _announce(machine, say)
+        _announce(machine, _wanted(netif), say)
         _ready()
         _feed(machine, ended)
         code = machine.wait()
@@ -118,9 +118,22 @@ def _netif(choice: argparse.Namespace, found: BootImage) -> Any:
     raise CompositionError([f"--netif {choice.netif}: allowed are user, tap, tap:NAME and none"])
 
 
-def _announce(machine: Machine, say: Callable[[str], None]) -> None:
+def _wanted(netif: Any) -> dict[tuple[str, int], int]:
+    """Return the host ports that were asked for, by protocol and port of the image."""
+    found = {}
+    for text in getattr(netif, "forward", "").split(","):
+        words = text.strip().split(":")
+        if len(words) > 1:
+            found["udp" if words[0] == "udp" else "tcp", int(words[-1])] = int(words[-2])
+    return found
+
+
+def _announce(machine: Machine, wanted: dict[tuple[str, int], int],
+              say: Callable[[str], None]) -> None:
     """Say where the image can be reached."""
     for protocol, host, guest in getattr(machine.netif, "forwards", ()):
+        if wanted.get((protocol, guest), host) not in (0, host):
+            say(f"port {wanted[protocol, guest]} is in use, {host} is taken instead")
         where = (f"http://127.0.0.1:{host}" if protocol == "tcp" and guest in (80, 8080)
                  else f"{protocol} 127.0.0.1:{host} -> {guest}")
         say(where)

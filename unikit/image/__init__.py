@@ -105,6 +105,8 @@ class Image:
         target = Path(output)
         if not target.parent.is_dir():
             raise ImageError(f"cannot write {target}: there is no folder {target.parent}")
+        if target.exists() and not target.is_file():  # renaming would replace a device or a pipe
+            raise ImageError(f"cannot write {target}: it exists and is no file")
         import shutil
         try:
             for ending in ("", ".debug"):

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -121,10 +122,21 @@ def run(command: Sequence[str | Path], cwd: Path | None = None) -> str:
     except FileNotFoundError as error:
         raise ToolchainError(f"{words[0]} is missing; {_REMEDY}", words) from error
     if done.returncode != 0:
-        shown = done.stderr.strip() or done.stdout.strip() or "no message"
+        shown = _cause(done.stderr) or done.stderr.strip() or done.stdout.strip() or "no message"
         raise ToolchainError(f"{Path(words[0]).name} failed (exit {done.returncode}): {shown}",
                              words, done.returncode, done.stderr)
     return done.stdout
+
+
+def _cause(stderr: str) -> str:
+    """Return cause and remedy where a tool's own words bury them, or nothing."""
+    if "No space left on device" in stderr:
+        return "no space left on the disk; free some, or set UNIKIT_CACHE and TMPDIR to others"
+    lacking = re.search(r"cannot execute ['‘](as|ld|collect2)['’]|cannot find ['‘](ld)['’]", stderr)
+    if lacking:
+        return (f"{lacking[1] or lacking[2]} is not on the PATH; install it: "
+                "apt-get install binutils")
+    return ""
 
 
 @functools.cache
