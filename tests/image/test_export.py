@@ -115,28 +115,89 @@ int main(void)
     return kit_net_mini.abi != KIT_NET_ABI || !(kit_net_mini.features & KIT_NET_TCP);
 }
 """,
+    "console.buffer": r"""
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unikit/platform/console/console.h>
+extern const struct kit_console_component kit_console_buffer;
+static size_t show(console_interface_t *console, const char *data, size_t length)
+{
+    (void)console;
+    return fwrite(data, 1, length, stdout);
 }
-SAYS = {"alloc.tlsf": "block of 100\n", "sched.loop": "ring\n", "netif.pipe": "frame\n",
-        "net.mini": "net.mini, interface 1\n"}
+static size_t none(console_interface_t *console, char *buffer, size_t max_length)
+{
+    (void)console;
+    (void)buffer;
+    (void)max_length;
+    return 0;
+}
+static _Alignas(64) char memory[1 << 16];
+static size_t used;
+static void *give(struct kit_alloc *a, size_t size, size_t align)
+{
+    (void)a;
+    (void)align;
+    void *block = memory + used;
+    used += (size + 63) / 64 * 64;
+    return used <= sizeof memory ? block : NULL;
+}
+int main(int argc, char **argv)
+{
+    static const struct kit_alloc_ops ops = {.alloc = give};
+    struct kit_alloc alloc = {&ops};
+    console_interface_t screen = {show, none}, *console;
+    runtime_environment_t env = {.console = &screen};
+    struct kit_console_parts parts = {.env = &env, .alloc = &alloc};
+    uint64_t options[8] = {0};
+    char text[64] = "";
+    for (int i = 1; i < argc && i <= 8; i++)
+        options[i - 1] = strtoull(argv[i], NULL, 0);
+    if (kit_console_buffer.open(options, &parts, &console))
+        return 1;
+    if (kit_console_write(console, "kept\n", 5) != 5)
+        return 2;
+    (void)kit_console_input(console, text, sizeof text);
+    if (!memmem(memory, used, "kept", 4))
+        return 3;
+    puts("kept");
+    return 0;
+}
+""",
+}
+SAYS = {"console.buffer": "kept\n", "alloc.tlsf": "block of 100\n", "sched.loop": "ring\n",
+        "netif.pipe": "frame\n", "net.mini": "net.mini, interface 1\n"}
 
 
+STRICT = ("-Wall", "-Wextra", "-Werror")
+SANITIZED = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@pytest.mark.parametrize("flags", [(), SANITIZED], ids=["plain", "sanitized"])
 @pytest.mark.parametrize("key", sorted(PROGRAMS))
-def test_a_plain_c_program_uses_an_exported_component(key: str, tmp_path: Path) -> None:
-    """make, pkg-config and a C compiler are all that is needed, for each domain."""
+def test_a_plain_c_program_uses_an_exported_component(key: str, flags: tuple[str, ...],
+                                                      tmp_path: Path) -> None:
+    """make, pkg-config and a C compiler are all that is needed, for each domain; no warning."""
     record = registry.find(key)
     folder = tmp_path / "out"
     export(record, folder)
     library = "unikit-" + key.replace(".", "-")
-    subprocess.run(["make", "-s", "-C", str(folder)], check=True, capture_output=True)
+    words = " ".join(["-O2", *STRICT, *flags])
+    made = subprocess.run(["make", "-s", "-C", str(folder), f"CFLAGS={words}"], check=False,
+                          capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
     (tmp_path / "program.c").write_text(PROGRAMS[key])
     text = (folder / f"{library}.pc").read_text()
     assert f"-l{library}" in text
-    subprocess.run(["cc", "-std=gnu11", str(tmp_path / "program.c"), f"-I{folder}/include",
-                    f"-L{folder}", f"-l{library}", "-o", str(tmp_path / "program")], check=True)
+    subprocess.run(["cc", "-std=gnu11", *STRICT, *flags, str(tmp_path / "program.c"),
+                    f"-I{folder}/include", f"-L{folder}", f"-l{library}", "-o",
+                    str(tmp_path / "program")], check=True)
     values = [str(value) for value in record().encoded()]
     done = subprocess.run([str(tmp_path / "program"), *values], capture_output=True, text=True,
                           check=False)
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stderr
     assert done.stdout == SAYS[key]
 
 
