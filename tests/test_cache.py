@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from unikit import cache
+from unikit.errors import PlatformError
 
 pytestmark = pytest.mark.fast
 
@@ -62,3 +64,41 @@ def test_the_older_half_goes_once_there_is_too_much(place: Path) -> None:
     assert {each.name for each in folder.iterdir()} == set("789")
     cache.prune("nothing", keep=0)
     assert (place / "note").read_text() == "kept"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the system's temporary folder be one of the test's own."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(folder))
+    return folder
+
+
+def test_a_cache_that_cannot_be_made_gives_way_to_a_private_temporary_one(
+        tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service user has no home: building works all the same, and nobody else may look in."""
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("UNIKIT_CACHE", str(tmp_path / "file" / "cache"))
+    path = cache.folder()
+    assert path == temporary / f"unikit-cache-{os.getuid()}"
+    assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_cache_that_cannot_be_written_gives_way_too(
+        tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may exist and belong to root."""
+    monkeypatch.setenv("UNIKIT_CACHE", str(tmp_path / "there"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert cache.folder().parent == temporary
+
+
+def test_a_temporary_cache_of_somebody_else_is_not_used(
+        tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others could have planted there would be linked into images."""
+    uid = os.getuid() + 1
+    monkeypatch.setenv("UNIKIT_CACHE", str(tmp_path / "there"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    with pytest.raises(PlatformError, match="belongs to somebody else; set UNIKIT_CACHE"):
+        cache.folder()
