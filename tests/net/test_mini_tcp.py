@@ -242,6 +242,14 @@ def test_simultaneous_open(peer: Peer) -> None:
     assert connection.recv(timeout=0) == b"hello"
 
 
+def test_window_of_a_second_syn_is_not_scaled(peer: Peer) -> None:
+    """RFC 7323, 2.2: also not on the SYN ACK that ends a simultaneous open."""
+    _, talk = connecting(peer)
+    talk.say(0, 0, SYN, window=100, options=b"\x02\x04\x05\xb4\x01\x03\x03\x08")
+    talk.say(0, 1, SYN | ACK, window=100)
+    assert [length for *_, length in queue(talk, bytes(5000))] == [100]
+
+
 def test_initial_sequence_numbers(peer: Peer, listener: Listener) -> None:
     """RFC 6528: a clock of some 4 us per connection name, names far apart from each other."""
     def isn(port: int) -> int:

@@ -7,7 +7,7 @@
  * SYN cookies, offloads. mini.h tells which file does what.
  *
  * Cost: a segment of a connection seen before costs a hash look-up at most; timers O(log
- * connections); memory about 500 bytes per connection plus its buffers, which grow with use. */
+ * connections); memory 432 bytes per connection plus its buffers, which grow with use. */
 #include <unikit/net/mini/mini.h>
 
 extern const struct kit_net_component kit_net_mini;

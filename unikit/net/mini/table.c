@@ -2,7 +2,7 @@
 /* Connections by their four numbers: chained hash tables for the living and for TIME_WAIT, keyed
  * with boot entropy so that nobody can aim at one chain. The hash is SipHash-2-4 (Aumasson and
  * Bernstein, 2012) of one or two words; with a second key it gives initial sequence numbers (RFC
- * 6528). TIME_WAIT keeps 96 bytes per connection, at most four times `connections`, and recycles
+ * 6528). TIME_WAIT keeps 56 bytes per connection, at most four times `connections`, and recycles
  * the oldest when full. */
 #include <unikit/net/mini/mini.h>
 

@@ -264,11 +264,12 @@ static void in_segment(struct mini *m, struct mini_tcp *t, struct mini_segment *
         in_reset(m, t, s);
         return;
     }
-    if ((s->flags & KIT_TCP_SYN) != 0 && !in_syn_again(m, t, s))
+    if ((s->flags & KIT_TCP_SYN) == 0)
+        s->window <<= t->snd_shift; /* never scaled on a SYN (RFC 7323, 2.2) */
+    else if (!in_syn_again(m, t, s))
         return;
     if ((s->flags & KIT_TCP_ACK) == 0)
         return;
-    s->window <<= t->snd_shift;
     if (!in_trim(m, t, s) || !in_ack(m, t, s))
         return;
     if (in_receives(t)) {
