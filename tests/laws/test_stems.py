@@ -72,3 +72,9 @@ def test_a_test_of_that_stem_exists(record: type[Component]) -> None:
     found = any((ROOT / place).exists() for place in places) or \
         any((ROOT / "tests" / module).glob("test_*.py"))
     assert found, f"none of {places}"
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """Two test modules of one name cannot be collected in one run."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
