@@ -74,7 +74,7 @@ def test_conforms(number: int, variant: str) -> None:
 @pytest.fixture(scope="module")
 def fuzzer() -> Path:
     """The program that plays hostile network and restless application, with sanitizers."""
-    return build(["tests/net/fuzz_mini.c", *MINI, "unikit/net/netif/pipe.c",
+    return build(["tests/fuzz/mini_network.c", *MINI, "unikit/net/netif/pipe.c",
                   "unikit/testing/virtual.c"])
 
 

@@ -1,4 +1,4 @@
-"""net.mini and hostile frames (``tests/fuzz/mini.c``): the whole input path, under sanitizers."""
+"""net.mini and hostile frames (``tests/fuzz/mini_frames.c``): the whole input path, under sanitizers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = Mini(connections=16, send_buffer="4K", receive_buffer="4K", time_wait="1
 
 def survives(seed: int, steps: int, record: Mini) -> None:
     """Run it, and see that the noise went deep: half of it at least to a connection."""
-    program = build(["tests/fuzz/mini.c", "unikit/testing/virtual.c", *Mini.source_files()],
+    program = build(["tests/fuzz/mini_frames.c", "unikit/testing/virtual.c", *Mini.source_files()],
                     defines={"COMPONENT": Mini.symbol()})
     done = run(program, seed, steps, *record.encoded(), timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
