@@ -15,14 +15,19 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "unikit/bootstrap"
 
 
-def call(clone: Path, *words: str, cwd: Path | None = None, **environment: str
-         ) -> subprocess.CompletedProcess[str]:
+def clean() -> dict[str, str]:
+    """Return this environment without what would change the script's mind."""
+    return {name: value for name, value in os.environ.items()
+            if not name.startswith(("UNIKIT_", "VIRTUAL_ENV", "PYTHON"))}
+
+
+def call(clone: Path, *words: str, cwd: Path | None = None, script: Path | None = None,
+         **environment: str) -> subprocess.CompletedProcess[str]:
     """Call the bootstrap script of a clone as /bin/sh runs it."""
     return subprocess.run(
-        [clone / "unikit/bootstrap", *words], cwd=cwd or clone.parent, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, check=False, timeout=600,
-        env={name: value for name, value in os.environ.items()
-             if not name.startswith(("UNIKIT_", "VIRTUAL_ENV", "PYTHON"))} | environment)
+        [script or clone / "unikit/bootstrap", *words], cwd=cwd or clone.parent,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600,
+        env=clean() | environment)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +63,7 @@ def test_second_call_starts_at_once(installed: Path, tmp_path: Path) -> None:
     link = tmp_path / "linked"
     link.symlink_to(installed / "unikit/bootstrap")
     start = time.monotonic()
-    done = subprocess.run([link, "--version"], cwd=tmp_path, capture_output=True, text=True,
-                          check=False)
+    done = call(installed, "--version", cwd=tmp_path, script=link)
     assert (done.returncode, done.stderr) == (0, "")
     assert time.monotonic() - start < 5
 
@@ -87,7 +91,8 @@ def test_interrupted_anywhere_the_next_call_mends_it(installed: Path) -> None:
         shutil.rmtree(installed / ".venv", ignore_errors=True)
         process = subprocess.Popen(
             [installed / "unikit/bootstrap", "--version"], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env=clean())
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGINT if delay < 1 else signal.SIGKILL)
         assert process.wait(timeout=60) != 0
@@ -101,7 +106,7 @@ def test_two_calls_at_once_do_not_disturb_each_other(installed: Path) -> None:
     (installed / ".venv/unikit.stamp").write_text("old\n\n")
     both = [subprocess.Popen([installed / "unikit/bootstrap", "--version"], text=True,
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE) for _ in range(2)]
+                             stderr=subprocess.PIPE, env=clean()) for _ in range(2)]
     answers = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("installing" in stderr for _, stderr in answers) == 1

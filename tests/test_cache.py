@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,13 @@ def test_a_temporary_cache_of_somebody_else_is_not_used(
     monkeypatch.setattr(os, "getuid", lambda: uid)
     with pytest.raises(PlatformError, match="belongs to somebody else; set UNIKIT_CACHE"):
         cache.folder()
+
+
+def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """The compile jobs of one process all keep what the compiler said about itself."""
+    target = tmp_path / "note"
+    texts = [str(number).encode() * 5000 for number in range(10)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: cache.write(target, text), texts * 40))
+    assert target.read_bytes() in texts
+    assert list(tmp_path.iterdir()) == [target]

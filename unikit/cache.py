@@ -36,7 +36,8 @@ def folder() -> Path:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file so that nobody ever sees half of it."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    import threading
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
     fresh.write_bytes(data)
     fresh.replace(path)
 
