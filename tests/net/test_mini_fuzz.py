@@ -1,4 +1,4 @@
-"""net.mini and hostile frames (``tests/fuzz/mini_frames.c``): the whole input path, under sanitizers."""
+"""net.mini and hostile frames (``tests/fuzz/mini_frames.c``): the input path, under sanitizers."""
 
 from __future__ import annotations
 
