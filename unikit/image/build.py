@@ -88,7 +88,12 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
         *runtime_sources(events=plan.sched is not None, net=plan.net is not None,
                          threads=plan.threads()),
         root / "rt/format.c", *plan.entry_sources, folder / "composition.c")]
-    units += [unit(path, includes=(part.folder(),), optimise=once if part.size_first else "")
+    # An application that asks for -Os says that its processor time is spent elsewhere; then that of
+    # its scheduler is, too. The allocator keeps its speed: -Os costs it a sixth more instructions.
+    small = {part.id for part in plan.components() if part.size_first}
+    if plan.sched is not None and "-Os" in plan.flags:
+        small.add(plan.sched.id)
+    units += [unit(path, includes=(part.folder(),), optimise=once if part.id in small else "")
               for part in plan.components() for path in part.source_files()]
     if plan.threads():
         units.append(unit(root / "sched/sync.c"))
