@@ -113,6 +113,31 @@ enum {
 
 struct mini_tcp {
     struct mini_socket socket;
+
+    /* What most of the code speaks of: its offsets fit in one byte of an instruction. */
+    struct mini_ring tx;
+    uint32_t snd_una;
+    uint32_t snd_nxt; /* goes back to snd_una on a timeout */
+    uint32_t snd_max; /* highest ever sent */
+    uint32_t rcv_nxt;
+    uint32_t cwnd;
+    uint16_t mss; /* for sending */
+    uint8_t range_count;
+    bool fin_queued;
+    uint8_t retries; /* timeouts or unanswered probes in a row */
+    bool persist;
+    uint8_t dupacks;
+    uint8_t rcv_shift;
+    bool recovering;
+    bool ack_now;
+    uint8_t probes; /* zero-window probes in a row, answered ones too */
+    bool fin_ahead; /* at fin_seq, the stream has not got there yet */
+    uint32_t iss;
+    uint32_t srtt_us; /* 0: no sample yet */
+    uint32_t tx_seq;  /* sequence number of the ring's first byte; after it all, of the FIN */
+    uint32_t rcv_adv; /* right edge of the window as advertised; never goes back */
+    uint64_t rto_ns;  /* backed off */
+
     struct mini_tcp *hash_next;
     struct mini_listener *listener; /* while not accepted */
     struct kit_list listener_link;  /* in half or full; later in mini.held or mini.dead */
@@ -128,54 +153,32 @@ struct mini_tcp {
     int32_t error;
 
     /* sending (RFC 9293, 3.3.1) */
-    struct mini_ring tx;
-    uint32_t tx_seq; /* sequence number of the ring's first byte; after it all, of the FIN */
-    uint32_t iss;
-    uint32_t snd_una;
-    uint32_t snd_nxt; /* goes back to snd_una on a timeout */
-    uint32_t snd_max; /* highest ever sent */
     uint32_t snd_wnd;
     uint32_t snd_wl1;
     uint32_t snd_wl2;
     uint32_t max_wnd; /* largest window the peer ever offered */
-    uint32_t cwnd;
     uint32_t ssthresh;
     uint32_t recover;      /* RFC 6582 */
     uint32_t bytes_acked;  /* in congestion avoidance, towards the next segment */
     uint64_t sent_ns;      /* last data */
     uint64_t rtt_start_ns; /* of the segment being timed; 0: none */
     uint32_t rtt_seq;      /* its first byte */
-    uint32_t srtt_us;      /* 0: no sample yet */
     uint32_t rttvar_us;
-    uint64_t rto_ns; /* backed off */
     uint32_t retransmits;
-    uint16_t mss; /* for sending */
     uint8_t snd_shift;
-    uint8_t rcv_shift;
-    uint8_t dupacks;
-    uint8_t retries;    /* timeouts or unanswered probes in a row */
-    uint8_t probes;     /* zero-window probes in a row, answered ones too */
     bool scale_offered; /* by the peer's SYN */
-    bool recovering;
-    bool persist;
-    bool fin_queued;
     bool fin_sent;
     bool want_write; /* send() found no space: WRITABLE is owed */
 
     /* receiving */
     struct mini_ring rx;
     uint32_t irs;
-    uint32_t rcv_nxt;
-    uint32_t rcv_adv; /* right edge of the window as advertised; never goes back */
-    struct mini_range ranges[MINI_RANGES]; /* ahead of rcv_nxt, in order, not touching */
-    uint8_t range_count;
-    uint8_t unacked; /* segments received since the last ACK sent */
-    bool ack_now;
+    uint8_t unacked;   /* segments received since the last ACK sent */
     bool fin_received; /* in order */
-    bool fin_ahead;    /* at fin_seq, the stream has not got there yet */
     uint32_t fin_seq;
     uint32_t challenges; /* sent in the running second */
     uint64_t challenge_ns;
+    struct mini_range ranges[MINI_RANGES]; /* ahead of rcv_nxt, in order, not touching */
 };
 
 /* What is left of a connection in TIME_WAIT. */
@@ -228,39 +231,44 @@ struct mini_arp {
 };
 
 struct mini {
+    /* As in a connection: what most of the code speaks of is first, what is large is last. */
     struct kit_net net;
+    uint64_t now_ns;  /* of this poll or call */
+    uint32_t address; /* host order; 0: not configured */
+    uint32_t mask;
+    struct mini_tcp **heap; /* from index 1 */
+    struct mini_tcp **buckets;
+    struct mini_arp *arps;
+    size_t bucket_mask;
+    uint32_t tx_head; /* free running; the slot is the number modulo MINI_BATCH */
+    uint32_t tx_tail;
+    uint8_t mac[KIT_ETH_ADDRESS];
+    uint16_t next_port;
+    uint32_t send_buffer;
+    uint32_t receive_buffer;
+    size_t slot_size;
+    uint64_t arp_deadline_ns;
+    size_t connections;
+    size_t heap_count;
+    uint32_t arp_count;
+
     runtime_environment_t *env;
     network_interface_t *network;
     struct kit_alloc *alloc;
-    uint64_t now_ns; /* of this poll or call */
 
-    uint32_t address; /* host order; 0: not configured */
-    uint32_t mask;
     uint32_t gateway; /* 0: none */
     uint16_t mtu;
-    uint8_t mac[KIT_ETH_ADDRESS];
 
     /* options */
-    size_t connections;
-    uint32_t send_buffer;
-    uint32_t receive_buffer;
     bool nagle;
     uint64_t time_wait_ns;
     uint32_t udp_limit;
     uint32_t udp_buffer;
-    uint32_t arp_count;
 
     /* frames */
-    struct kit_frame rx[MINI_BATCH];
-    struct kit_frame tx[MINI_BATCH];
-    uint32_t tx_head; /* free running; the slot is the number modulo MINI_BATCH */
-    uint32_t tx_tail;
     uint8_t *slots;
-    size_t slot_size;
 
-    struct mini_arp *arps;
     struct mini_arp *arp_last;
-    uint64_t arp_deadline_ns;
 
     struct kit_list listeners;
     uint32_t listener_count;
@@ -269,16 +277,11 @@ struct mini {
     struct kit_list dead; /* to be freed at the end of the frame */
     struct kit_list held; /* over, but the application still has the handle */
     struct kit_list time_waits;
-    struct mini_tcp **buckets;
     struct mini_time_wait **tw_buckets;
     struct mini_tcp *last; /* looked up last */
-    size_t bucket_mask;
     size_t time_wait_count;
-    struct mini_tcp **heap; /* from index 1 */
-    size_t heap_count;
     size_t open;
     uint64_t key[4]; /* 0, 1: lookup; 2, 3: initial sequence numbers */
-    uint16_t next_port;
 
     struct kit_list udps;
     struct kit_list udp_events;
@@ -287,6 +290,8 @@ struct mini {
     uint64_t error_ns; /* ICMP errors: the running second, and how many were sent in it */
     uint32_t errors;
     struct kit_net_stats stats;
+    struct kit_frame rx[MINI_BATCH];
+    struct kit_frame tx[MINI_BATCH];
 };
 
 /* One segment that came in, header checked. */
