@@ -64,7 +64,8 @@ class App:
         ``kit_boot_option("app.<name>.<option>")``.
     :ivar forward: ports ``run`` forwards to by default, ``"host:guest"`` or
         ``"udp:host:guest"``.
-    :ivar flags: further compiler flags for its sources, ``"-Os"``.
+    :ivar flags: further compiler flags for its sources; with ``"-Os"`` its scheduler, too, is
+        compiled for size.
     """
 
     name: str
