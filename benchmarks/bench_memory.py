@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from harness import Sample, record
 
+from unikit import apps
 from unikit.errors import UnikitError
 from unikit.image import Image
 from unikit.net import User
 
 PAGE = 4096
+PAGE_BYTES = (Path(apps.__file__).parent / "http/site/index.html").read_bytes()
 PEERS = {
     "hello": {"Unikraft, tuned": "1536 KiB (2026-11-20)", "Solo5 0.12.1, hvt": "4096 KiB "
               "(2026-11-20)"},
@@ -34,6 +37,8 @@ def says_hello(memory: int) -> bool:
         return False
 
 
+
+
 def serves(memory: int) -> bool:
     """Return whether http delivers its whole page within a second with so many bytes."""
     try:
@@ -41,7 +46,7 @@ def serves(memory: int) -> bool:
             machine.console.expect("listening", timeout=5)
             port = machine.netif.forwards[0][1]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1) as answer:
-                return b"</html>" in answer.read()
+                return bool(answer.read() == PAGE_BYTES)
     except (UnikitError, OSError):
         return False
 
