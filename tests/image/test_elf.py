@@ -87,6 +87,15 @@ def test_a_proper_image_is_read(tmp_path: Path) -> None:
     assert found.plan["name"] == "x"
 
 
+def test_a_platform_of_somebody_else_names_its_entry(tmp_path: Path) -> None:
+    """A plug-in adds an entry without a change here."""
+    notes = note(3, struct.pack("<Q", BASE + 8) + b"bhyve\0") \
+        + note(2, plan(entries=["bhyve", "linux"]))
+    assert read(tmp_path, build(notes=notes)).entries == {"bhyve": BASE + 8, "linux": BASE}
+    for body in (b"", b"\0" * 8, struct.pack("<Q", BASE) + b"../x\0", b"\0" * 7):
+        assert "entry is damaged" in refused(tmp_path, build(notes=note(3, body) + note(2, plan())))
+
+
 def test_foreign_notes_are_passed_over(tmp_path: Path) -> None:
     """A Xen note beside ours does no harm."""
     notes = note(1, b"\0" * 8, b"Xen\0") + note(2, plan())

@@ -24,10 +24,12 @@ LIMIT = 1 << 40
 OWNER = b"unikit\0"
 NAME = r"[a-z][a-z0-9_-]{0,62}"
 """What an image may be called, as a regular expression."""
-NOTE_ENTRY = {1: "kvm"}
-"""Note types that hold the address of an entry."""
+NOTE_KVM = 1
+"""Note type that holds the address of the kvm entry."""
 NOTE_PLAN = 2
 """Note type that holds the plan as JSON."""
+NOTE_ENTRY = 3
+"""Note type that holds the address of a named entry: eight bytes, then the name in ASCII."""
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -57,13 +59,10 @@ def load(path: str | Path) -> BootImage:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
     segments, entry = _segments(path, data)
     notes = _notes(path, data)
-    plan = _plan(path, notes.get(NOTE_PLAN))
+    plan = _plan(path, next((body for kind, body in notes if kind == NOTE_PLAN), None))
     entries = {"linux": entry} if entry else {}
-    for kind, name in NOTE_ENTRY.items():
-        if kind in notes:
-            if len(notes[kind]) != 8:
-                raise ImageError(f"{path}: the note of the {name} entry is damaged")
-            entries[name] = struct.unpack("<Q", notes[kind])[0]
+    entries |= dict(_entry(path, kind, body) for kind, body in notes
+                    if kind in (NOTE_KVM, NOTE_ENTRY))
     for name, address in entries.items():
         if not any(each.executable and each.address <= address < each.address + len(each.data)
                    for each in segments):
@@ -112,9 +111,17 @@ def _segments(path: Path, data: bytes) -> tuple[tuple[Segment, ...], int]:
     return tuple(found), entry
 
 
-def _notes(path: Path, data: bytes) -> dict[int, bytes]:
-    """Return our notes by type; found by section headers, so they need no memory in the guest."""
-    notes: dict[int, bytes] = {}
+def _entry(path: Path, kind: int, body: bytes) -> tuple[str, int]:
+    """Return name and address of the entry that a note speaks of."""
+    name = "kvm" if kind == NOTE_KVM else body[8:].rstrip(b"\0").decode("ascii", "replace")
+    if len(body) < 8 or (kind == NOTE_KVM and len(body) != 8) or not re.fullmatch(NAME, name):
+        raise ImageError(f"{path}: the note of the {name or 'unnamed'} entry is damaged")
+    return name, struct.unpack_from("<Q", body)[0]
+
+
+def _notes(path: Path, data: bytes) -> list[tuple[int, bytes]]:
+    """Return our notes (type, body); found by section headers, they need no guest memory."""
+    notes: list[tuple[int, bytes]] = []
     shoff, = struct.unpack_from("<Q", data, 40)
     shsize, shcount = struct.unpack_from("<HH", data, 58)
     if shoff == 0 or shsize != 64 or shoff + shcount * shsize > len(data):
@@ -134,7 +141,7 @@ def _notes(path: Path, data: bytes) -> dict[int, bytes]:
             if body + body_size > end:
                 raise ImageError(f"{path}: a note is longer than its section")
             if data[at + 12:at + 12 + name_size] == OWNER:
-                notes[type_] = data[body:body + body_size]
+                notes.append((type_, data[body:body + body_size]))
             at = body + (body_size + 3 & ~3)
     if not notes:
         raise ImageError(f"{path} is not a unikit image: it has no unikit note; "
