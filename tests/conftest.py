@@ -47,8 +47,15 @@ def needs(item: pytest.Item) -> set[str]:
     return named & set(CAPABILITIES)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot do, each with its reason, and note what each test needs."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow unless asked for, skip what this machine cannot do, with its reason.
+
+    ``-m fast`` must not bring the slow tests of a fast module.
+    """
+    if "slow" not in config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
     for item in items:
         item.user_properties += [("exercises", name) for name in sorted(needs(item))]
         if item.get_closest_marker("root") and os.geteuid() != 0:
