@@ -4,8 +4,9 @@
  * An allocator manages memory that its opener passes and never asks for more by itself. Callers
  * give size and alignment back on free and realloc, exactly as they asked; components MAY use
  * them instead of a header and MUST NOT need a header for correctness of other components.
- * Not thread safe unless KIT_ALLOC_SHARED is claimed. Ops are appended, never reordered; an op
- * marked «optional» may be NULL, and then its feature bit is not set. */
+ * Not thread safe unless KIT_ALLOC_SHARED is claimed; an allocator for several threads gives each
+ * of them a face of its own (KIT_ALLOC_THREADS). Ops are appended, never reordered; an op marked
+ * «optional» may be NULL, and then its feature bit is not set. */
 #ifndef KIT_ALLOC_ALLOC_H
 #define KIT_ALLOC_ALLOC_H
 
@@ -27,6 +28,13 @@ enum {
     KIT_ALLOC_WALK = 16,       /* walk() is there */
     KIT_ALLOC_ADD_REGION = 32, /* add_region() is there */
     KIT_ALLOC_SCOPES = 64,     /* mark() and release() are there */
+    KIT_ALLOC_UNSIZED = 128,   /* free, realloc, resize and usable_size take KIT_ALLOC_UNKNOWN for
+                                * the size of the block, and then ignore its alignment */
+    KIT_ALLOC_THREADS = 256,   /* attach() and detach() are there */
+    KIT_ALLOC_PAGES = 512,     /* source(), tick() and trim() are there */
+    KIT_ALLOC_RESIZE = 1024,   /* resize() is there */
+    KIT_ALLOC_ZEROED = 2048,   /* zeroed() is there: it skips clearing what is known to be zero */
+    KIT_ALLOC_LAYER = 4096,    /* stands on another allocator: wrap() instead of open() */
     KIT_ALLOC_ALIGN_MIN = 16   /* every block is aligned to this at least */
 };
 
@@ -39,6 +47,29 @@ struct kit_alloc_stats {
     uint64_t allocations;
     uint64_t frees;
     uint64_t failures; /* requests answered with NULL for lack of memory */
+};
+
+/* What stands behind the memory of an allocator, as its opener knows it; see source(). */
+struct kit_alloc_pages {
+    void *context;
+    /* Lets go of what whole pages hold, `start` and `size` being multiples of `page`: they stay
+     * part of the heap and read as zero when touched again. Cannot fail. */
+    void (*decommit)(void *context, void *start, size_t size);
+    /* NULL, or: more memory, zeroed, page-aligned, at least `size` bytes; *got says how many.
+     * NULL: there is none. */
+    void *(*map)(void *context, size_t size, size_t *got);
+    /* NULL, or: gives back exactly what one call of map() returned. */
+    void (*unmap)(void *context, void *start, size_t size);
+    size_t page;  /* bytes of a page, a power of two */
+    size_t fresh; /* nonzero: memory that was never written reads as zero */
+};
+
+/* What an allocator promises for the worst case; zero: nothing. */
+struct kit_alloc_bounds {
+    uint64_t alloc_instructions; /* most that one alloc executes */
+    uint64_t free_instructions;  /* most that one free executes */
+    size_t memory; /* a region of so many bytes refuses no sequence of requests of minimal alignment
+                    * that keeps the limits asked about */
 };
 
 struct kit_alloc_ops {
@@ -74,6 +105,27 @@ struct kit_alloc_ops {
     /* optional: ... to which release returns, freeing all that was allocated since, in O(1). Does
      * nothing if less is in use than at the mark. */
     void (*release)(struct kit_alloc *a, size_t mark);
+    /* optional: as alloc, and all `size` bytes read as zero. */
+    void *(*zeroed)(struct kit_alloc *a, size_t size, size_t align);
+    /* optional: makes the block new_size bytes without moving it; false: it is as before. */
+    bool (*resize)(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
+                   size_t align);
+    /* optional: a face of the same allocator for one more thread (or CPU). Each face, `a` itself
+     * being the first, is used by one thread at a time, different ones by different threads at
+     * once; a block may be freed through any of them. stats, owns, check and walk see the whole
+     * allocator, and the last two demand that no other face is in use meanwhile. 0 and *out;
+     * KIT_ENOMEM. */
+    int (*attach)(struct kit_alloc *a, struct kit_alloc **out);
+    /* optional: gives a face from attach() back: its blocks stay, its free memory is for others. */
+    void (*detach)(struct kit_alloc *face);
+    /* optional: says what stands behind the memory; called at most once, before the first alloc.
+     * `pages` MUST live as long as the allocator. Without it nothing is given back. */
+    int (*source)(struct kit_alloc *a, const struct kit_alloc_pages *pages);
+    /* optional: lets a unit of time pass, of a length that the caller chooses; memory that lay
+     * free for some ticks is given back, in bounded steps. Returns bytes given back. */
+    size_t (*tick)(struct kit_alloc *a);
+    /* optional: gives back all free memory but `keep` bytes, at any cost. Returns bytes. */
+    size_t (*trim)(struct kit_alloc *a, size_t keep);
 };
 
 struct kit_alloc {
@@ -88,6 +140,16 @@ struct kit_alloc_component {
     /* Builds the allocator inside memory[0 ... size), at any alignment, its own state included.
      * 0 and *out; KIT_EINVAL: an option; KIT_ENOMEM: `size` is too small to be of use. */
     int (*open)(const uint64_t *options, void *memory, size_t size, struct kit_alloc **out);
+    /* Instead of open for a layer: builds it over `inner`, an instance of `below`, and takes its
+     * own state from there. Afterwards only the layer may use `inner`. A layer claims what it can
+     * do over an allocator that can do it too; over another one such an op refuses or does what
+     * its absence means. 0 and *out; KIT_EINVAL: an option; KIT_ENOMEM. */
+    int (*wrap)(const uint64_t *options, const struct kit_alloc_component *below,
+                struct kit_alloc *inner, struct kit_alloc **out);
+    /* NULL, or: the promises for programs that have at most `live` bytes requested and not freed,
+     * in requests of at most `largest` bytes. */
+    void (*bounds)(const uint64_t *options, size_t live, size_t largest,
+                   struct kit_alloc_bounds *out);
 };
 /* cdef: end */
 
@@ -101,6 +163,9 @@ extern const struct kit_alloc_component KIT_SOLE_ALLOC;
 #define KIT_ALLOC_OPS(a) ((a)->ops)
 #define KIT_ALLOC_BIND(a, table) ((void)((a)->ops = (table)))
 #endif
+
+/* The size of a block whose owner does not know it (KIT_ALLOC_UNSIZED). */
+#define KIT_ALLOC_UNKNOWN SIZE_MAX
 
 /* cdef: begin */
 KIT_INLINE void *kit_alloc_alloc(struct kit_alloc *a, size_t size, size_t align)
@@ -159,6 +224,42 @@ KIT_INLINE size_t kit_alloc_mark(const struct kit_alloc *a)
 KIT_INLINE void kit_alloc_release(struct kit_alloc *a, size_t mark)
 {
     KIT_ALLOC_OPS(a)->release(a, mark);
+}
+
+KIT_INLINE void *kit_alloc_zeroed(struct kit_alloc *a, size_t size, size_t align)
+{
+    return KIT_ALLOC_OPS(a)->zeroed(a, size, align);
+}
+
+KIT_INLINE bool kit_alloc_resize(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
+                                 size_t align)
+{
+    return KIT_ALLOC_OPS(a)->resize(a, block, old_size, new_size, align);
+}
+
+KIT_INLINE int kit_alloc_attach(struct kit_alloc *a, struct kit_alloc **out)
+{
+    return KIT_ALLOC_OPS(a)->attach(a, out);
+}
+
+KIT_INLINE void kit_alloc_detach(struct kit_alloc *face)
+{
+    KIT_ALLOC_OPS(face)->detach(face);
+}
+
+KIT_INLINE int kit_alloc_source(struct kit_alloc *a, const struct kit_alloc_pages *pages)
+{
+    return KIT_ALLOC_OPS(a)->source(a, pages);
+}
+
+KIT_INLINE size_t kit_alloc_tick(struct kit_alloc *a)
+{
+    return KIT_ALLOC_OPS(a)->tick(a);
+}
+
+KIT_INLINE size_t kit_alloc_trim(struct kit_alloc *a, size_t keep)
+{
+    return KIT_ALLOC_OPS(a)->trim(a, keep);
 }
 /* cdef: end */
 
