@@ -154,6 +154,16 @@ class Exceptions(SphinxDirective):
                                    "20 20 8 52"))
 
 
+def parsers(name: str, parser: argparse.ArgumentParser
+            ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield a command and those below it, each with its full name."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, inner in action.choices.items():
+                yield from parsers(f"{name} {word}", inner)
+
+
 class Commands(SphinxDirective):
     """``.. commands::``"""
 
@@ -161,11 +171,8 @@ class Commands(SphinxDirective):
         """Write the help text of the command and of every verb."""
         os.environ["COLUMNS"] = "96"
         top = cli.parser()
-        verbs = next(action for action in top._actions
-                     if isinstance(action, argparse._SubParsersAction))
         lines: list[str] = []
-        for name, parser in [("unikit", top), *verbs.choices.items()]:
-            title = name if parser is top else f"unikit {name}"
+        for title, parser in parsers("unikit", top):
             lines += [title, "-" * len(title), "", ".. code-block:: text", ""]
             lines += [f"   {line}".rstrip() for line in parser.format_help().splitlines()] + [""]
         return text_of(self, lines)

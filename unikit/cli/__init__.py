@@ -2,8 +2,9 @@
 
 This file knows the grammar; what a verb does stands in :mod:`unikit.cli.images` (list, build,
 inspect), :mod:`unikit.cli.run` (run), :mod:`unikit.cli.machines` (ps, logs, stop, stats),
-:mod:`unikit.cli.new`, :mod:`unikit.cli.doctor` and :mod:`unikit.cli.export`. Each
-is imported when it is needed, so that a short command is short.
+:mod:`unikit.cli.new`, :mod:`unikit.cli.doctor`, :mod:`unikit.cli.export` and, for the tools of
+a domain, :mod:`unikit.cli.alloc`. Each is imported when it is needed, so that a short command is
+short.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from unikit import __version__
+from unikit.cli.alloc import grammar
 from unikit.errors import CompositionError, GuestExit, ToolchainError, UnikitError
 
 _EPILOG = """examples:
@@ -99,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("folder", help="where to write it")
     one = verb("doctor", "doctor", "say what this machine offers and what would help")
     one.add_argument("--json", action="store_true", help="as JSON")
+    grammar.add(verb("alloc", "alloc", "compare allocators on programs, servers and traces"))
     return top
 
 
