@@ -126,6 +126,11 @@ struct kit_alloc_ops {
     size_t (*tick)(struct kit_alloc *a);
     /* optional: gives back all free memory but `keep` bytes, at any cost. Returns bytes. */
     size_t (*trim)(struct kit_alloc *a, size_t keep);
+    /* optional, beside attach: NULL where faces share no lock. `on`: takes every lock that faces
+     * share, waiting for those that are held; !on: lets go of them. Between the two no face may be
+     * used. For fork(): whatever is locked then is locked in the child for ever, by a thread that
+     * is not there; what the locks protect must be sound in it. */
+    void (*hold)(struct kit_alloc *a, bool on);
 };
 
 struct kit_alloc {
@@ -260,6 +265,11 @@ KIT_INLINE size_t kit_alloc_tick(struct kit_alloc *a)
 KIT_INLINE size_t kit_alloc_trim(struct kit_alloc *a, size_t keep)
 {
     return KIT_ALLOC_OPS(a)->trim(a, keep);
+}
+
+KIT_INLINE void kit_alloc_hold(struct kit_alloc *a, bool on)
+{
+    KIT_ALLOC_OPS(a)->hold(a, on);
 }
 /* cdef: end */
 
