@@ -27,12 +27,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from unikit.errors import CompositionError
+from unikit.errors import CompositionError, NotFound
 
 INTERFACES = ("alloc", "sched", "net", "netif", "console", "block", "platform")
 """The interfaces a component may implement; the first word of its id."""
 
-KINDS = ("int", "size", "duration", "bool", "choice", "address", "prefix", "text")
+KINDS = ("int", "size", "duration", "bool", "choice", "address", "prefix", "text", "component")
 
 _ID = re.compile(r"^[a-z][a-z0-9]*\.[a-z][a-z0-9_]*$")
 _SIZE = re.compile(r"^(\d+)\s*([KMGT]?)(i?B)?$", re.IGNORECASE)
@@ -46,8 +46,10 @@ class Option:
     """What is allowed for one option of a component.
 
     :ivar kind: ``int``, ``size`` (bytes, ``"64M"``), ``duration`` (ns, ``"2ms"``), ``bool``,
-        ``choice``, ``address`` (IPv4), ``prefix`` (``"10.0.0.2/24"``) or ``text``. ``text`` stays
-        on the host; every other kind reaches C as one ``uint64_t`` (``rt/opt.h``).
+        ``choice``, ``address`` (IPv4), ``prefix`` (``"10.0.0.2/24"``), ``text`` or ``component``: a
+        record that this one stands on, its name, or ``None``; ``choices`` is then its domain.
+        ``text`` and ``component`` stay on the host; every other kind reaches C as one ``uint64_t``
+        (``rt/opt.h``).
     :ivar minimum: smallest allowed number, if the kind has an order.
     :ivar maximum: largest allowed number.
     :ivar unit: what the number counts, for people.
@@ -64,12 +66,19 @@ class Option:
     unit: str = ""
     when: str = "build"
 
+    @property
+    def reaches_c(self) -> bool:
+        """Whether C gets the value; what does not stays on the host."""
+        return self.kind not in ("text", "component")
+
     def allowed(self) -> str:
         """Say in words what is allowed."""
         if self.kind == "choice":
             return "one of " + ", ".join(self.choices)
         if self.kind == "bool":
             return "true or false"
+        if self.kind == "component":
+            return f"an {self.choices[0]} component or its name"
         words = {
             "int": "a whole number", "size": "a size such as 65536, 64K or 16M",
             "duration": "a time such as 250us, 2ms or 1s", "text": "text",
@@ -89,6 +98,8 @@ class Option:
         """
         try:
             result = getattr(self, f"_parse_{self.kind}")(value)
+        except NotFound as error:
+            raise ValueError(str(error)) from None
         except (ValueError, TypeError):
             raise ValueError(f"{value!r} is not allowed; give {self.allowed()}") from None
         if isinstance(result, int) and not isinstance(result, bool):
@@ -154,6 +165,17 @@ class Option:
     @staticmethod
     def _parse_text(value: Any) -> str:
         if not isinstance(value, str) or "\0" in value:
+            raise TypeError
+        return value
+
+    def _parse_component(self, value: Any) -> Any:
+        if isinstance(value, str):
+            from unikit import registry  # which needs this module
+            value = registry.find(value, self.choices[0])
+        if isinstance(value, type) and issubclass(value, Component):
+            value = value()
+        if value is not None and not (isinstance(value, Component)
+                                      and value.domain() == self.choices[0]):
             raise TypeError
         return value
 
@@ -277,15 +299,20 @@ class Component:
             package = cls.__module__.removesuffix("." + cls.stem())
         return f"{package}._{cls.stem()}" if package else f"_{cls.stem()}"
 
+    def layers(self) -> tuple[Component, ...]:
+        """Return what it consists of, from the outside in: layers, then what they stand on."""
+        return (self,)
+
     def encoded(self) -> list[int]:
         """Return the option values in C's form and order (``rt/opt.h``)."""
         return [spec.encode(getattr(self, spec.name)) for spec in self.options
-                if spec.kind != "text"]
+                if spec.reaches_c]
 
     def changed(self) -> dict[str, Any]:
-        """Return the options that differ from their default, by name."""
+        """Return the options that differ from their default, by name; components left out."""
         return {spec.name: getattr(self, spec.name) for spec in self.options
-                if getattr(self, spec.name) != spec.parse(spec.default)}
+                if spec.kind != "component"
+                and getattr(self, spec.name) != spec.parse(spec.default)}
 
 
 _C = TypeVar("_C", bound=type[Component])
@@ -323,6 +350,9 @@ def component(cls: _C) -> _C:
             continue
         if spec.when not in ("build", "boot"):
             problems.append(f"{where}.{field.name}: when is {spec.when!r}; allowed: build, boot")
+        if spec.kind == "component" and (len(spec.choices) != 1
+                                         or spec.choices[0] not in INTERFACES):
+            problems.append(f"{where}.{field.name}: choices must name one interface")
         if not spec.doc:
             problems.append(f"{where}.{field.name}: say what it does")
         try:

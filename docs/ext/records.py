@@ -45,7 +45,7 @@ def shown(spec: Option, value: object) -> str:
     """Return a default as people write it."""
     if spec.kind == "bool":
         return f"``{str(value).lower()}``"
-    return f"``{value}``" if value != "" else "none"
+    return f"``{value}``" if value not in ("", None) else "none"
 
 
 def options(record: type[Component]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unikit.alloc.api import Allocator as Allocator
+    from unikit.alloc.api import Layer as Layer
     from unikit.alloc.bump import Bump as Bump
     from unikit.alloc.firstfit import Firstfit as Firstfit
     from unikit.alloc.heap import Block as Block
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Allocator": "api", "Block": "heap", "Bump": "bump", "Extent": "heap", "Firstfit": "firstfit",
-    "Heap": "heap", "Region": "memory", "Stats": "heap", "Tlsf": "tlsf", "region": "memory",
+    "Heap": "heap", "Layer": "api", "Region": "memory", "Stats": "heap", "Tlsf": "tlsf",
+    "region": "memory",
 }
 
-__all__ = ["Allocator", "Block", "Bump", "Extent", "Firstfit", "Heap", "Region", "Stats", "Tlsf",
-           "region"]
+__all__ = ["Allocator", "Block", "Bump", "Extent", "Firstfit", "Heap", "Layer", "Region", "Stats",
+           "Tlsf", "region"]
 
 
 def __getattr__(name: str) -> Any:

@@ -156,10 +156,17 @@ struct kit_alloc_component {
     void (*bounds)(const uint64_t *options, size_t live, size_t largest,
                    struct kit_alloc_bounds *out);
 };
+
+/* A choice of an allocator. An array of them is one allocator with its layers, from the outside in:
+ * every one but the last is a layer, which stands on the one behind it. */
+struct kit_alloc_choice {
+    const struct kit_alloc_component *component;
+    const uint64_t *options;
+};
 /* cdef: end */
 
 /* Sole-component dispatch: with -DKIT_SOLE_ALLOC=kit_alloc_NAME a call is direct and ops that
- * nobody calls are not linked in. */
+ * nobody calls are not linked in. Only for a program that has this one and no layer. */
 #ifdef KIT_SOLE_ALLOC
 extern const struct kit_alloc_component KIT_SOLE_ALLOC;
 #define KIT_ALLOC_OPS(a) ((void)(a), KIT_SOLE_ALLOC.ops)
@@ -270,6 +277,25 @@ KIT_INLINE size_t kit_alloc_trim(struct kit_alloc *a, size_t keep)
 KIT_INLINE void kit_alloc_hold(struct kit_alloc *a, bool on)
 {
     KIT_ALLOC_OPS(a)->hold(a, on);
+}
+
+/* Opens what `choices` describe: the innermost in memory[0 ... size), then each layer over it. 0
+ * and *out, which is the outermost; or the code of the one that refused, and *at is its index. */
+KIT_INLINE int kit_alloc_compose(const struct kit_alloc_choice *choices, size_t count, void *memory,
+                                 size_t size, struct kit_alloc **out, size_t *at)
+{
+    struct kit_alloc *made = NULL;
+    *at = count - 1;
+    int rc = choices[*at].component->open(choices[*at].options, memory, size, &made);
+    while (rc == 0 && *at > 0) {
+        struct kit_alloc *inner = made;
+        *at -= 1;
+        rc = choices[*at].component->wrap(choices[*at].options, choices[*at + 1].component, inner,
+                                          &made);
+    }
+    if (rc == 0)
+        *out = made;
+    return rc;
 }
 /* cdef: end */
 

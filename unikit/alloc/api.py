@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from unikit.component import Component
+from unikit import registry
+from unikit.component import Component, option
+from unikit.errors import CompositionError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from unikit.alloc.heap import Heap
+
+DEFAULT = "tlsf"
+"""The allocator that is taken where none is named."""
 
 
 class Allocator(Component):
@@ -17,6 +23,12 @@ class Allocator(Component):
 
     A record is a choice; :meth:`open` makes it live in this process.
     """
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if ("layer" in cls.features) != hasattr(cls, "alone"):
+            raise CompositionError([f"{cls.id or cls.__qualname__}: a record with the feature "
+                                    "layer derives from Layer, and no other does"])
 
     def open(self, region: WriteableBuffer | int | str) -> Heap:
         """Open the allocator over memory of this process.
@@ -36,3 +48,42 @@ class Allocator(Component):
         """
         from unikit.alloc.heap import Heap
         return Heap(self, region)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layer(Allocator):
+    """Base of a layer's record: an allocator that stands on another one, ``Guard(Tlsf())``.
+
+    The class's ``features`` are all that it can ever do; those of a record are what it can do over
+    the allocator that it stands on.
+
+    :cvar alone: those of its features that it has over any allocator.
+    :cvar below: features that the allocator below it must have.
+    """
+
+    features = frozenset({"layer"})
+    alone: ClassVar[frozenset[str]] = frozenset()
+    below: ClassVar[frozenset[str]] = frozenset()
+
+    inner: Allocator | None = option(
+        None, "what it stands on; if it is not said, the default allocator", kind="component",
+        choices=("alloc",), kw_only=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        first, *others = self.layers()
+        below = others[0]
+        problems = [f"{first.id}: is there twice; a layer cannot stand on itself"
+                    for each in others if each.id == first.id]
+        problems += [f"{first.id}: needs an allocator with {word} below it; {below.id} has "
+                     f"{', '.join(sorted(below.features)) or 'no features'}"
+                     for word in sorted(self.below - below.features)]
+        if problems:
+            raise CompositionError(problems)
+        able = self.alone | below.features | {"layer"}
+        object.__setattr__(self, "features", type(self).features & able)
+
+    def layers(self) -> tuple[Component, ...]:
+        """Return what it consists of, from the outside in: layers, then what they stand on."""
+        inner = self.inner or registry.find(DEFAULT, "alloc")()
+        return (self, *inner.layers())

@@ -144,16 +144,18 @@ class Heap:
         self._blocks: dict[int, Block] = {}
         self._serial = 0
         self._ffi, self._lib = load.abi()
-        self._component = load.component(record)
+        layers = record.layers()
+        self._choices, self._options = load.choices(layers)
         self._regions: list[Any] = []
         if isinstance(region, (int, str)):
             region = self._own = map_region(region)
         try:
             memory = self._pin(region)
             out = self._ffi.new("struct kit_alloc **")
-            self._options = load.options(record)
-            load.check(self._component.open(self._options, memory, len(memory), out),
-                       f"opening {record.id} in {len(memory)} bytes")
+            at = self._ffi.new("size_t *")
+            code = self._lib.kit_alloc_compose(self._choices, len(layers), memory, len(memory),
+                                               out, at)
+            load.check(code, f"opening {layers[at[0]].id} in {len(memory)} bytes")
         except BaseException:
             self._unpin()
             raise

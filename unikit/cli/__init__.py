@@ -32,7 +32,8 @@ _EPILOG = """examples:
 def _choices(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose components."""
     group = parser.add_argument_group("components (names as in `unikit list`)")
-    group.add_argument("--alloc", metavar="NAME", help="allocator")
+    group.add_argument("--alloc", metavar="NAME[,NAME]",
+                       help="allocator; layers before it, from the outside in")
     group.add_argument("--sched", metavar="NAME", help="scheduler")
     group.add_argument("--net", metavar="NAME", help="TCP/IP stack, or none")
     group.add_argument("--console", metavar="NAME[,NAME]", help="console, or several")

@@ -77,12 +77,17 @@ def do_list(choice: argparse.Namespace) -> int:
     lines: list[tuple[str, str, str]] = []
     for record in records:
         lines.append((record.id, "", _summary(record)))
-        lines += [("", spec.name, f"{spec.doc} [{spec.default!s}; {spec.allowed()}"
+        lines += [("", spec.name, f"{spec.doc} [{_shown(spec.default)}; {spec.allowed()}"
                   + ("; at boot" if spec.when == "boot" else "") + "]") for spec in record.options]
     lines += [(name, "", f"cannot be loaded: {reason}") for name, reason in broken.items()]
     lines += [(f"app.{app.name}", "", app.summary) for app in applications]
     table(("component", "option", "what it is [default; what is allowed]"), lines)
     return 0
+
+
+def _shown(default: object) -> str:
+    """Return a default for people."""
+    return "none" if default is None else str(default)
 
 
 def _summary(record: type[Any]) -> str:
@@ -178,6 +183,8 @@ def do_inspect(choice: argparse.Namespace) -> int:
     for key, options in found.plan.get("components", {}).items():
         words = " ".join(f"{name}={value}" for name, value in options.items())
         rows.append(("component", key, words))
+    if "alloc" in found.plan:
+        rows.append(("allocator", " over ".join(found.plan["alloc"]), ""))
     rows += [("option", name, value) for name, value in found.plan.get("options", {}).items()]
     rows += [("section", part.name, f"{part.size} bytes of {part.kind} at {part.address:#x}")
              for part in parts]

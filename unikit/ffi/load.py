@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -57,6 +58,20 @@ def options(record: Component) -> Any:
     ffi, _ = abi()
     values = record.encoded()
     return ffi.new("uint64_t[]", values or [0])
+
+
+def choices(records: Sequence[Component]) -> tuple[Any, list[Any]]:
+    """Return allocators as ``struct kit_alloc_choice[]``, and what must live as long as that.
+
+    :raises NotFound: one has no C side.
+    :raises ImportError: an extension is not built.
+    """
+    ffi, _ = abi()
+    values = [options(record) for record in records]
+    made = ffi.new("struct kit_alloc_choice[]", [
+        {"component": component(record), "options": value}
+        for record, value in zip(records, values, strict=True)])
+    return made, values
 
 
 def check_panic(doing: str) -> None:

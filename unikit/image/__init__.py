@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unikit.alloc.api import DEFAULT
 from unikit.component import Component, Option
 from unikit.errors import CompositionError, ImageError
 
@@ -32,7 +33,8 @@ class Image:
     :param name: of the image; without ``sources``, a bundled application or a folder
         (:func:`unikit.apps.find`).
     :param sources: C, C++ and assembly files, objects and archives of the application.
-    :param alloc: allocator: a record or a name.
+    :param alloc: allocator: a record or a name; with layers a record (``Guard(Tlsf())``), or from
+        the outside in ``"guard,tlsf"`` or a sequence.
     :param sched: scheduler; ``"auto"``: ``loop``, or ``coop`` if the application needs threads, or
         none if ``events`` is false.
     :param net: TCP/IP stack; ``"auto"``: ``mini`` if the application needs the network.
@@ -50,8 +52,9 @@ class Image:
     :param flags: further compiler flags for the application's sources.
     """
 
-    def __init__(self, name: str, sources: Sequence[str | Path] = (), *, alloc: Choice = "tlsf",
-                 sched: Choice = "auto", net: Choice = "auto", netif: Choice = None,
+    def __init__(self, name: str, sources: Sequence[str | Path] = (), *,
+                 alloc: Choice | Sequence[Choice] = DEFAULT, sched: Choice = "auto",
+                 net: Choice = "auto", netif: Choice = None,
                  console: Choice | Sequence[Choice] = (), files: str | Path | None = None,
                  platforms: Sequence[str] | None = None,
                  settings: Mapping[str, Any] | None = None, needs: Sequence[str] = (),

@@ -72,8 +72,9 @@ def _make(plan: Plan, folder: Path, target: Path) -> None:
 def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     """Return what to compile: components for speed, what runs once for size."""
     root = toolchain.ROOT / "unikit"
+    sole = (plan.alloc if len(plan.allocators()) == 1 else None, plan.sched, plan.net)
     defines = tuple(f"KIT_SOLE_{part.domain().upper()}={part.symbol()}"
-                    for part in (plan.alloc, plan.sched, plan.net) if part is not None)
+                    for part in sole if part is not None)
     defines += (f"KIT_WITH_NETWORK={int(plan.device())}", "KIT_ENV_DIRECT")
     if plan.device():
         defines += ("KIT_NETIF_DIRECT",)

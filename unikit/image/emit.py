@@ -80,7 +80,7 @@ class _Emitter:
     def array(self, name: str, owner: str, options: Sequence[Option], values: Sequence[Any]) -> str:
         """Define an options array; boot options make it writable and go on the list."""
         pairs = [(spec, value) for spec, value in zip(options, values, strict=True)
-                 if spec.kind != "text"]
+                 if spec.reaches_c]
         if not pairs:
             return "NULL"
         const = "" if any(spec.when == "boot" for spec, _ in pairs) else "const "
@@ -136,7 +136,11 @@ class _Emitter:
     def emit(self) -> str:
         plan = self.plan
         fields = [f"    .name = {text(plan.name)},"]
-        for domain in ("alloc", "sched", "net", "netif"):
+        chain = [f"    {{&{each.symbol()}, {self.component(each, f'alloc_{index}')}}},"
+                 for index, each in enumerate(plan.allocators())]
+        fields += [f"    .alloc = {self.table('struct kit_alloc_choice', 'alloc_table', chain)},",
+                   f"    .alloc_count = {len(chain)},"]
+        for domain in ("sched", "net", "netif"):
             part: Component | None = getattr(plan, domain)
             if part is not None:
                 options = self.component(part, domain)
@@ -147,7 +151,7 @@ class _Emitter:
         app_array = self.array("app_options_values", f"app.{plan.name}",
                                [each.spec for each in plan.app_options],
                                [each.value for each in plan.app_options])
-        numbered = [each for each in plan.app_options if each.spec.kind != "text"]
+        numbered = [each for each in plan.app_options if each.spec.reaches_c]
         app_rows = [f"    {{{text(each.spec.name)}, &{app_array}[{index}]}},"
                     for index, each in enumerate(numbered)]
         files = []

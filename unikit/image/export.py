@@ -119,7 +119,7 @@ def export(record: type[Component], folder: Path) -> list[Path]:
     write(f"{library}.pc", _PKGCONFIG.format(prefix=folder.resolve(), library=library,
                                              summary=summary, version=__version__))
     options = "\n".join(f"  {spec.name}: {spec.doc} (default {spec.default}; {spec.allowed()})"
-                        for spec in record.options if spec.kind != "text") or "  none"
+                        for spec in record.options if spec.reaches_c) or "  none"
     write("README", _README.format(
         id=record.id, version=__version__, summary=summary, header=header, options=options,
         reference=record.reference or "none", symbol=record.symbol(), library=library))

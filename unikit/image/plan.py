@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Plan:
 
     :ivar name: of the image.
     :ivar sources: of the application, absolute.
-    :ivar alloc: allocator, with its options.
+    :ivar alloc: allocator, with its options and its layers.
     :ivar sched: scheduler or ``None``: the image ends when ``init_application`` has returned.
     :ivar net: TCP/IP stack or ``None``.
     :ivar netif: network component inside the image or ``None``: the platform's device.
@@ -84,8 +85,12 @@ class Plan:
 
     def components(self) -> tuple[Component, ...]:
         """Return every component of the image, in the order of opening."""
-        parts = (self.alloc, self.sched, self.netif, self.net, *self.consoles)
+        parts = (*reversed(self.allocators()), self.sched, self.netif, self.net, *self.consoles)
         return tuple(part for part in parts if part is not None)
+
+    def allocators(self) -> tuple[Component, ...]:
+        """Return the layers of the allocator, from the outside in, and what they stand on."""
+        return self.alloc.layers()
 
     def threads(self) -> bool:
         """Return whether tasks have stacks of their own."""
@@ -101,6 +106,8 @@ class Plan:
                       for part in self.components()}
         note: dict[str, Any] = {"format": FORMAT, "name": self.name, "components": components,
                                 "entries": list(self.entries)}
+        if len(self.allocators()) > 1:
+            note["alloc"] = [part.id for part in self.allocators()]
         options = {each.spec.name: each.value for each in self.app_options}
         if options:
             note["options"] = options
@@ -118,11 +125,13 @@ class Plan:
         """Return the whole plan for people, a fact a line."""
         lines = [f"image      {self.name}", f"boots on   {', '.join(self.entries)}",
                  f"optimise   {self.optimise}"]
+        over = {part.id: f" over {below.id}" for part, below in pairwise(self.allocators())}
         for part in self.components():
             options = ", ".join(f"{spec.name}={getattr(part, spec.name)}"
                                 + (" (boot)" if spec.when == "boot" else "")
-                                for spec in part.options)
-            lines.append(f"{part.domain():<10} {part.id}" + (f"  {options}" if options else ""))
+                                for spec in part.options if spec.kind != "component")
+            lines.append(f"{part.domain():<10} {part.id}{over.get(part.id, '')}"
+                         + (f"  {options}" if options else ""))
         if not self.consoles:
             lines.append("console    the platform's own")
         lines += [f"option     {self.name}.{each.spec.name}={each.value}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unikit import registry
+from unikit.alloc.api import DEFAULT
 from unikit.component import Component, Option
 from unikit.errors import CompositionError, NotFound, UnikitError
 from unikit.image.plan import AppOption, PackedFile, Plan
@@ -32,7 +33,7 @@ class Wish:
     sources: Sequence[str | Path]
     needs: Sequence[str] = ()
     app_options: Sequence[Option] = ()
-    alloc: Choice = "tlsf"
+    alloc: Choice | Sequence[Choice] = DEFAULT
     sched: Choice = "loop"
     net: Choice = "auto"
     netif: Choice = None
@@ -54,7 +55,7 @@ class _Resolver:
 
     def plan(self) -> Plan:
         wish = self.wish
-        alloc = self.choose("alloc", wish.alloc)
+        alloc = self.allocator(wish.alloc)
         wanted = wish.net
         if wanted == "auto":
             wanted = "mini" if "net" in wish.needs or wish.netif is not None else None
@@ -74,14 +75,15 @@ class _Resolver:
         if len(consoles) > CONSOLES_MAX + 1:
             self.problems.append(f"console: {len(consoles) - 1} consoles are asked for; "
                                  f"{CONSOLES_MAX} are allowed")
-        if alloc is None and wish.alloc is None:
+        if alloc is None and (not wish.alloc or wish.alloc == "none"):
             self.problems.append("alloc: an image needs an allocator; choose one of "
                                  + self.names("alloc"))
         if sched is None and wish.sched is None and events:
             self.problems.append("sched: an image with events needs a scheduler; choose one of "
                                  + self.names("sched"))
-        parts = [part for part in (alloc, sched, net, netif, *consoles) if part is not None]
-        self.requirements(parts)
+        parts = [part for part in (*(alloc.layers() if alloc is not None else ()), sched, net,
+                                   netif, *consoles) if part is not None]
+        self.requirements(parts, alloc.layers()[1:] if alloc is not None else ())
         options = self.app_settings()
         entries, entry_sources = self.platforms()
         sources, files = self.sources(), self.files()
@@ -102,6 +104,11 @@ class _Resolver:
 
     def choose(self, domain: str, choice: Choice) -> Component | None:
         """Return the record a choice stands for, settings applied; problems are noted."""
+        record = self.record(domain, choice)
+        return None if record is None else self.configured(record)
+
+    def record(self, domain: str, choice: Choice) -> type[Component] | Component | None:
+        """Return the record a choice stands for as it was given; problems are noted."""
         if choice is None or choice == "none":
             return None
         record: type[Component] | Component = Component
@@ -130,14 +137,61 @@ class _Resolver:
         if record.abi != ABI[domain]:
             self.problems.append(f"{record.id}: written for version {record.abi} of the {domain} "
                                  f"interface, this unikit has {ABI[domain]}")
-        return self.configured(record)
+        return record
 
-    def configured(self, record: type[Component] | Component) -> Component | None:
+    def allocator(self, choice: Choice | Sequence[Choice]) -> Component | None:
+        """Return the allocator of a choice with its layers, settings applied to each of them."""
+        if choice is None or choice == "none":
+            return None
+        words: list[Any] = choice.split(",") if isinstance(choice, str) else \
+            list(choice) if isinstance(choice, Sequence) else [choice]
+        chain: list[type[Component] | Component] = []
+        while words:
+            word = words.pop(0)
+            if word is None or word == "none":
+                self.problems.append(f"{chain[-1].id if chain else 'alloc'}: needs an allocator to "
+                                     f"stand on; choose one of {self.names('alloc')}")
+                return None
+            record = self.record("alloc", word)
+            if record is None or not self.fits(record, chain, words):
+                return None
+            chain.append(record)
+        made: Component | None = None
+        for record in reversed(chain):
+            made = self.configured(record) if made is None else self.configured(record, inner=made)
+        return made
+
+    def fits(self, record: type[Component] | Component, chain: Sequence[Any],
+             words: list[Any]) -> bool:
+        """Say whether a record may follow ``chain``; what it stands on goes into ``words``."""
+        if any(each.id == record.id for each in chain):
+            self.problems.append(f"{record.id}: is there twice; a layer cannot stand on itself")
+            return False
+        if "layer" not in record.features:
+            if words:
+                self.problems.append(f"{record.id}: is no layer and stands on nothing; name it "
+                                     "last, behind the layers")
+            return not words
+        key = f"{record.id}.inner"
+        inner = getattr(record, "inner", None) if isinstance(record, Component) else None
+        if key in self.wish.settings:
+            self.used.add(key)
+            inner = self.wish.settings[key]
+        if inner is not None and words:
+            self.problems.append(f"{record.id}: is to stand on {getattr(inner, 'id', inner)} and "
+                                 f"on {getattr(words[0], 'id', words[0])}; say one of the two")
+            return False
+        if not words:
+            words.append(DEFAULT if inner is None else inner)
+        return True
+
+    def configured(self, record: type[Component] | Component, **more: Any) -> Component | None:
         values = {} if isinstance(record, type) else {
             spec.name: getattr(record, spec.name) for spec in record.options}
+        values |= more
         for spec in record.options:
             key = f"{record.id}.{spec.name}"
-            if key in self.wish.settings:
+            if key in self.wish.settings and spec.kind != "component":
                 self.used.add(key)
                 values[spec.name] = self.wish.settings[key]
         kind = record if isinstance(record, type) else type(record)
@@ -151,9 +205,11 @@ class _Resolver:
         return [f"{part.id}.{spec.name}" for part in parts for spec in part.options] + [
             f"app.{self.wish.name}.{spec.name}" for spec in self.wish.app_options]
 
-    def requirements(self, parts: Sequence[Component]) -> None:
+    def requirements(self, parts: Sequence[Component], below: Sequence[Component]) -> None:
+        """Note what is needed and not there; what stands below a layer is seen only through it."""
         have = {part.domain() for part in parts} | {part.id for part in parts} | {
-            f"{part.domain()}:{feature}" for part in parts for feature in part.features}
+            f"{part.domain()}:{feature}" for part in parts if part not in below
+            for feature in part.features}
         asked = [(f"the application {self.wish.name}", need) for need in self.wish.needs]
         asked += [(part.id, need) for part in parts for need in part.requires]
         for who, need in asked:

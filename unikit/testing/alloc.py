@@ -57,7 +57,7 @@ def _check_words(record: Allocator, report: Report) -> None:
              "zeroed": 2048, "layer": 4096}
     claimed = frozenset(word for word, bit in words.items() if component.features & bit)
     name = report.ffi.string(component.id).decode()
-    for what, here, there in (("features", sorted(record.features), sorted(claimed)),
+    for what, here, there in (("features", sorted(type(record).features), sorted(claimed)),
                               ("id", record.id, name), ("abi", record.abi, component.abi)):
         if here != there:
             report.failures.append(Failure("the record says what the C side says", __file__, 0,

@@ -60,8 +60,7 @@ struct kit_app_option {
 struct kit_composition {
     const char *name;              /* of the image: «http» */
     const char *const *components; /* every id, sorted, NULL ended: platform entries included */
-    const struct kit_alloc_component *alloc;
-    const uint64_t *alloc_options;
+    const struct kit_alloc_choice *alloc;    /* from the outside in, the layers first */
     const struct kit_sched_component *sched; /* NULL: ends when init_application has returned */
     const uint64_t *sched_options;
     const struct kit_net_component *net; /* NULL: no network */
@@ -81,6 +80,7 @@ struct kit_composition {
      * IPv4 address in host order; 0: none. */
     uint64_t default_address;
     uint32_t default_gateway;
+    uint32_t alloc_count;
     uint32_t console_count; /* at most KIT_CONSOLE_INNER_MAX + 1 */
     uint32_t boot_option_count;
     uint32_t app_option_count;

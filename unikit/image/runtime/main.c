@@ -46,8 +46,10 @@ static __attribute__((cold)) int refuse(const char *id, int code)
 
 static int init_memory(void *base, uint64_t size)
 {
-    return kit_composition.alloc->open(kit_composition.alloc_options, base, size,
-                                       &kit_runtime.alloc);
+    size_t at;
+    int rc = kit_alloc_compose(kit_composition.alloc, kit_composition.alloc_count, base, size,
+                               &kit_runtime.alloc, &at);
+    return rc == 0 ? 0 : refuse(kit_composition.alloc[at].component->id, rc);
 }
 
 static int open_scheduler(runtime_environment_t *env)
@@ -134,7 +136,7 @@ int init_unikernel(runtime_environment_t *env)
     }
     int rc = init_memory(env->memory.base_address, env->memory.size);
     if (rc != 0)
-        return refuse(kit_composition.alloc->id, rc);
+        return rc;
     if (kit_composition.sched != NULL && (rc = open_scheduler(env)) != 0)
         return rc;
     if (kit_composition.net != NULL && (rc = open_network(env)) != 0)
