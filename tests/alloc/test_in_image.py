@@ -19,8 +19,7 @@ SUITE = HERE.parents[1] / "unikit/testing"
 def test_conforms_in_an_image(record: Allocator, platform: str) -> None:
     """What holds in a process must hold where the allocator is really used."""
     first = (record.encoded() or [0])[0]
-    image = Image("suite", sources=[HERE / "suite_app.c", SUITE / "suite_alloc.c",
-                                    SUITE / "suite_alloc_features.c"],
+    image = Image("suite", sources=[HERE / "suite_app.c", *sorted(SUITE.glob("suite_alloc*.c"))],
                   alloc=record, platforms=[platform], flags=[f"-DFIRST_OPTION={first}"])
     with image.boot(platform, memory="4M") as machine:
         code = machine.wait(30)

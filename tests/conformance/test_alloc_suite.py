@@ -10,8 +10,7 @@ from harness import HERE, ROOT, VARIANTS, build, conforms, panic_of, run
 
 OPTIONS = {"bump": [], "firstfit": [256], "tlsf": [0]}
 EXAMPLE = "tests/plugin/stack2/unikit_stack2/stack2.c"
-SUITE = [HERE / "main_alloc.c", "unikit/testing/suite_alloc.c",
-         "unikit/testing/suite_alloc_features.c"]
+SUITE = [HERE / "main_alloc.c", *sorted((ROOT / "unikit/testing").glob("suite_alloc*.c"))]
 
 # (component, right, wrong): each a mistake somebody could make.
 MUTATIONS = [
@@ -28,7 +27,7 @@ MUTATIONS = [
     ("tlsf", "if (t->peak < t->used)", "if (0)"),
     ("tlsf", "t->failures++;", ";"),
     ("tlsf", "size <= REQUEST_MAX && align <= UNIT", "align <= UNIT"),  # sizes overflow
-    ("tlsf", "if (need > room + before ||", "if (need > room + before + 16 ||"),
+    ("tlsf", "need > room + before ||", "need > room + before + 16 ||"),
     ("tlsf", "(align > UNIT && (uintptr_t)tlsf_payload(target) & (align - 1))", "false"),
     ("firstfit", "if (index > 0 && firstfit_may_join(ff, index - 1)) {", "if (0) {"),
     ("firstfit", "block[1] = (struct block){block->start + size, rest};", ";"),
@@ -42,6 +41,23 @@ MUTATIONS = [
     ("bump", "if (units <= bump_units(old_size))", "if (1)"),
     ("bump", "if (first + bump_units(size) == bump->top)", "if (1)"),
 ]
+
+# The same for optional features.
+FEATURE_MUTATIONS = [
+    ("tlsf", "!may_move || ", ""),
+    ("tlsf", "old_size = tlsf_size(block) - TAG;", "old_size = 8;"),
+    ("tlsf", "return new_size <= REQUEST_MAX &&", "return"),
+    ("firstfit", "size != KIT_ALLOC_UNKNOWN && ", ""),
+    ("firstfit", "old_size = firstfit_size(&ff->table[index]);", "old_size = 16;"),
+    ("firstfit", "if (new_size > size + firstfit_room_after(ff, index))", "if (0)"),
+    ("bump", "return units <= bump_units(old_size);", "return true;"),
+    ("bump", "return units <= bump->limit - first && bump_extend", "return bump_extend"),
+]
+
+
+def source(name: str) -> Path:
+    """Return the one C file of a component."""
+    return ROOT / f"unikit/alloc/{name}.c"
 
 
 @pytest.mark.parametrize("variant", [pytest.param(each, marks=pytest.mark.fast)
@@ -62,12 +78,13 @@ def test_the_example_of_the_documentation_conforms(large: int) -> None:
     conforms(program, large)
 
 
-@pytest.mark.parametrize("number", range(len(MUTATIONS)),
-                         ids=[f"{name}-{number}" for number, (name, *_) in enumerate(MUTATIONS)])
+@pytest.mark.parametrize("number", range(len(MUTATIONS + FEATURE_MUTATIONS)),
+                         ids=[f"{name}-{number}" for number, (name, *_) in
+                              enumerate(MUTATIONS + FEATURE_MUTATIONS)])
 def test_a_broken_allocator_is_noticed(number: int, tmp_path: Path) -> None:
     """A suite that passes everything is worth nothing: each of these mistakes must be found."""
-    name, right, wrong = MUTATIONS[number]
-    text = (ROOT / f"unikit/alloc/{name}.c").read_text()
+    name, right, wrong = (MUTATIONS + FEATURE_MUTATIONS)[number]
+    text = source(name).read_text()
     assert text.count(right) >= 1, "the mutation no longer fits the source"
     (tmp_path / "broken.c").write_text(text.replace(right, wrong))
     suite = build(SUITE, variant="optimised", whole=False,

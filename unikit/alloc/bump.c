@@ -88,6 +88,18 @@ static void bump_free(struct kit_alloc *a, void *block, size_t size, size_t alig
     bump->blocks--;
 }
 
+/* Gives a block a new size where it stands: the last one any, others no more than they have. */
+static bool bump_resize(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
+                        size_t align)
+{
+    (void)align;
+    struct bump *bump = bump_of(a);
+    uint64_t first = bump_place(bump, block), units = bump_units(new_size);
+    if (first + bump_units(old_size) != bump->top)
+        return units <= bump_units(old_size);
+    return units <= bump->limit - first && bump_extend(bump, first, units);
+}
+
 static void *bump_realloc(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
                           size_t align)
 {
@@ -167,6 +179,7 @@ static const struct kit_alloc_ops bump_ops = {
     .check = bump_check,
     .mark = bump_mark,
     .release = bump_release,
+    .resize = bump_resize,
 };
 
 static int bump_open(const uint64_t *options, void *memory, size_t size, struct kit_alloc **out)
@@ -189,7 +202,7 @@ static int bump_open(const uint64_t *options, void *memory, size_t size, struct 
 const struct kit_alloc_component kit_alloc_bump = {
     .id = "alloc.bump",
     .abi = KIT_ALLOC_ABI,
-    .features = KIT_ALLOC_BOUNDED | KIT_ALLOC_SCOPES,
+    .features = KIT_ALLOC_BOUNDED | KIT_ALLOC_SCOPES | KIT_ALLOC_RESIZE,
     .ops = &bump_ops,
     .open = bump_open,
 };

@@ -16,5 +16,5 @@ class Bump(Allocator):
     """
 
     id = "alloc.bump"
-    features = frozenset({"bounded", "scopes"})
+    features = frozenset({"bounded", "scopes", "resize"})
     sources = ("bump.c",)

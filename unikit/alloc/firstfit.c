@@ -128,7 +128,7 @@ static size_t firstfit_room_after(const struct firstfit *ff, size_t index)
 
 /* Gives the used block `index` the size `size` (<= its own plus the room after it) by moving the
  * border to the free block that follows, or making one; keeps the rest if the table is full. */
-static void firstfit_resize(struct firstfit *ff, size_t index, size_t size)
+static void firstfit_cut(struct firstfit *ff, size_t index, size_t size)
 {
     struct block *block = &ff->table[index];
     size_t room = firstfit_room_after(ff, index);
@@ -154,7 +154,7 @@ static bool firstfit_take(struct firstfit *ff, size_t index, size_t gap, size_t 
         index++;
     }
     block->tag |= USED;
-    firstfit_resize(ff, index, size);
+    firstfit_cut(ff, index, size);
     firstfit_account(ff, 0, firstfit_size(block));
     return true;
 }
@@ -189,7 +189,7 @@ static size_t firstfit_find(const struct firstfit *ff, const void *block, size_t
     if (index == ff->count || ff->table[index].start != (uintptr_t)block ||
         !firstfit_is_used(&ff->table[index]))
         kit_panic("alloc.firstfit: not a block in use");
-    if (size > firstfit_size(&ff->table[index]))
+    if (size != KIT_ALLOC_UNKNOWN && size > firstfit_size(&ff->table[index]))
         kit_panic("alloc.firstfit: a size larger than the block");
     return index;
 }
@@ -207,6 +207,17 @@ static void firstfit_free(struct kit_alloc *a, void *block, size_t size, size_t 
     ff->frees++;
 }
 
+/* Gives block `index` a new size where it stands; false: there is no room behind it. */
+static bool firstfit_fit(struct firstfit *ff, size_t index, size_t new_size)
+{
+    size_t size = firstfit_size(&ff->table[index]);
+    if (new_size > size + firstfit_room_after(ff, index))
+        return false;
+    firstfit_cut(ff, index, firstfit_round(new_size));
+    firstfit_account(ff, size, firstfit_size(&ff->table[index]));
+    return true;
+}
+
 static void *firstfit_realloc(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
                               size_t align)
 {
@@ -214,11 +225,11 @@ static void *firstfit_realloc(struct kit_alloc *a, void *block, size_t old_size,
     if (!block)
         return firstfit_alloc(a, new_size, align);
     size_t index = firstfit_find(ff, block, old_size);
-    size_t size = firstfit_size(&ff->table[index]);
-    if (new_size <= size + firstfit_room_after(ff, index)) {
-        firstfit_resize(ff, index, firstfit_round(new_size));
-        firstfit_account(ff, size, firstfit_size(&ff->table[index]));
+    if (firstfit_fit(ff, index, new_size))
         return block;
+    if (old_size == KIT_ALLOC_UNKNOWN) {
+        old_size = firstfit_size(&ff->table[index]);
+        align = 0;
     }
     void *fresh = firstfit_alloc(a, new_size, align);
     if (fresh) {
@@ -226,6 +237,14 @@ static void *firstfit_realloc(struct kit_alloc *a, void *block, size_t old_size,
         firstfit_free(a, block, old_size, align);
     }
     return fresh;
+}
+
+static bool firstfit_resize(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
+                            size_t align)
+{
+    (void)align;
+    struct firstfit *ff = firstfit_of(a);
+    return firstfit_fit(ff, firstfit_find(ff, block, old_size), new_size);
 }
 
 static size_t firstfit_usable_size(const struct kit_alloc *a, const void *block, size_t size)
@@ -331,6 +350,7 @@ static const struct kit_alloc_ops firstfit_ops = {
     .owns = firstfit_owns,
     .walk = firstfit_walk,
     .add_region = firstfit_add_region,
+    .resize = firstfit_resize,
 };
 
 static int firstfit_open(const uint64_t *options, void *memory, size_t size, struct kit_alloc **out)
@@ -356,7 +376,8 @@ static int firstfit_open(const uint64_t *options, void *memory, size_t size, str
 const struct kit_alloc_component kit_alloc_firstfit = {
     .id = "alloc.firstfit",
     .abi = KIT_ALLOC_ABI,
-    .features = KIT_ALLOC_REUSES | KIT_ALLOC_OWNS | KIT_ALLOC_WALK | KIT_ALLOC_ADD_REGION,
+    .features = KIT_ALLOC_REUSES | KIT_ALLOC_OWNS | KIT_ALLOC_WALK | KIT_ALLOC_ADD_REGION |
+                KIT_ALLOC_UNSIZED | KIT_ALLOC_RESIZE,
     .ops = &firstfit_ops,
     .open = firstfit_open,
 };

@@ -16,7 +16,7 @@ class Firstfit(Allocator):
     """
 
     id = "alloc.firstfit"
-    features = frozenset({"reuses", "owns", "walk", "add_region"})
+    features = frozenset({"reuses", "owns", "walk", "add_region", "unsized", "resize"})
     sources = ("firstfit.c",)
 
     blocks: int = option(256, "blocks, used and free ones, that the table can describe",

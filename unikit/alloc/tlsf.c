@@ -275,17 +275,18 @@ static void tlsf_trim(struct tlsf *t, struct block *block, size_t need)
     tlsf_account(t, block);
 }
 
-/* Gives a used block `need` bytes where it stands, or from where the free block before it starts.
- * NULL: there is no room around it. */
-static void *tlsf_resize(struct tlsf *t, struct block *block, size_t old_size, size_t need,
-                         size_t align)
+/* Gives a used block `need` bytes where it stands, or if it `may_move` from where the free block
+ * before it starts. NULL: there is no room around it. */
+static void *tlsf_fit(struct tlsf *t, struct block *block, size_t old_size, size_t need,
+                      size_t align, bool may_move)
 {
     size_t size = tlsf_size(block), before = block->tag & PREVIOUS_FREE ? block->before : 0;
     struct block *target = block, *after = tlsf_at(block, size);
     size_t room = size + (after->tag & FREE ? tlsf_size(after) : 0);
     if (need > room) {
         target = tlsf_at(block, 0 - before);
-        if (need > room + before || (align > UNIT && (uintptr_t)tlsf_payload(target) & (align - 1)))
+        if (!may_move || need > room + before ||
+            (align > UNIT && (uintptr_t)tlsf_payload(target) & (align - 1)))
             return NULL;
     }
     t->used -= size - TAG;
@@ -311,17 +312,29 @@ static void *tlsf_realloc(struct kit_alloc *a, void *payload, size_t old_size, s
     if (!payload)
         return tlsf_alloc(a, new_size, align);
     struct block *block = tlsf_used(payload);
+    if (old_size == KIT_ALLOC_UNKNOWN) {
+        old_size = tlsf_size(block) - TAG;
+        align = 0;
+    }
     if (new_size <= REQUEST_MAX) {
-        void *resized = tlsf_resize(t, block, old_size, tlsf_need(new_size), align);
+        size_t kept = old_size < new_size ? old_size : new_size;
+        void *resized = tlsf_fit(t, block, kept, tlsf_need(new_size), align, true);
         if (resized)
             return resized;
     }
     void *fresh = tlsf_alloc(a, new_size, align);
     if (fresh) {
-        memcpy(fresh, payload, old_size);
+        memcpy(fresh, payload, old_size); /* it did not fit where it is: it grows */
         tlsf_free(a, payload, old_size, align);
     }
     return fresh;
+}
+
+static bool tlsf_resize(struct kit_alloc *a, void *payload, size_t old_size, size_t new_size,
+                        size_t align)
+{
+    return new_size <= REQUEST_MAX &&
+           tlsf_fit(tlsf_of(a), tlsf_used(payload), old_size, tlsf_need(new_size), align, false);
 }
 
 static size_t tlsf_usable_size(const struct kit_alloc *a, const void *payload, size_t size)
@@ -487,6 +500,7 @@ static const struct kit_alloc_ops tlsf_ops = {
     .owns = tlsf_owns,
     .walk = tlsf_walk,
     .add_region = tlsf_add_region,
+    .resize = tlsf_resize,
 };
 
 static COLD int tlsf_open(const uint64_t *options, void *memory, size_t size,
@@ -514,7 +528,7 @@ const struct kit_alloc_component kit_alloc_tlsf = {
     .id = "alloc.tlsf",
     .abi = KIT_ALLOC_ABI,
     .features = KIT_ALLOC_REUSES | KIT_ALLOC_BOUNDED | KIT_ALLOC_OWNS | KIT_ALLOC_WALK |
-                KIT_ALLOC_ADD_REGION,
+                KIT_ALLOC_ADD_REGION | KIT_ALLOC_UNSIZED | KIT_ALLOC_RESIZE,
     .ops = &tlsf_ops,
     .open = tlsf_open,
 };

@@ -16,7 +16,7 @@ class Tlsf(Allocator):
     """
 
     id = "alloc.tlsf"
-    features = frozenset({"reuses", "bounded", "owns", "walk", "add_region"})
+    features = frozenset({"reuses", "bounded", "owns", "walk", "add_region", "unsized", "resize"})
     sources = ("tlsf.c",)
     reference = ("Masmano, Ripoll, Crespo, Real, TLSF: a new dynamic memory allocator for "
                  "real-time systems, ECRTS 2004")

@@ -21,6 +21,13 @@ static void test_claims(struct suite *s)
     KIT_CHECK(s->report, has(s, KIT_ALLOC_ADD_REGION) == (ops->add_region != NULL));
     KIT_CHECK(s->report, has(s, KIT_ALLOC_SCOPES) == (ops->mark != NULL));
     KIT_CHECK(s->report, has(s, KIT_ALLOC_SCOPES) == (ops->release != NULL));
+    KIT_CHECK(s->report, has(s, KIT_ALLOC_RESIZE) == (ops->resize != NULL));
+    KIT_CHECK(s->report, has(s, KIT_ALLOC_ZEROED) == (ops->zeroed != NULL));
+    KIT_CHECK(s->report, has(s, KIT_ALLOC_THREADS) == (ops->attach != NULL));
+    KIT_CHECK(s->report, has(s, KIT_ALLOC_THREADS) == (ops->detach != NULL));
+    KIT_CHECK(s->report, has(s, KIT_ALLOC_PAGES) == (ops->source != NULL));
+    KIT_CHECK(s->report, has(s, KIT_ALLOC_PAGES) == (ops->tick != NULL));
+    KIT_CHECK(s->report, has(s, KIT_ALLOC_PAGES) == (ops->trim != NULL));
 }
 
 static void test_small_memory(struct suite *s)

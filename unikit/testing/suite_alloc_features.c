@@ -205,5 +205,6 @@ void kit_suite_alloc_features(struct suite *s)
     test_scopes(s);
     test_add_region(s);
     test_instances(s);
+    kit_suite_alloc_sizes(s);
     test_random(s);
 }

@@ -154,10 +154,19 @@ KIT_INLINE bool fill(struct suite *s, struct slot *slot, size_t size, size_t ali
     return accept(s, slot);
 }
 
+/* Whether to keep a block's size from the component this time. */
+KIT_INLINE bool conceal(struct suite *s)
+{
+    return has(s, KIT_ALLOC_UNSIZED) && kit_suite_random(&s->random) & 1;
+}
+
 KIT_INLINE bool drop(struct suite *s, struct slot *slot)
 {
     bool kept = KIT_CHECK_SAYS(s->report, is_painted(slot, slot->size), "a block was overwritten");
-    kit_alloc_free(s->a, slot->block, slot->size, slot->align);
+    if (conceal(s))
+        kit_alloc_free(s->a, slot->block, KIT_ALLOC_UNKNOWN, 64);
+    else
+        kit_alloc_free(s->a, slot->block, slot->size, slot->align);
     slot->block = NULL;
     return kept;
 }
@@ -165,13 +174,18 @@ KIT_INLINE bool drop(struct suite *s, struct slot *slot)
 KIT_INLINE bool resize(struct suite *s, struct slot *slot, size_t size)
 {
     bool kept = KIT_CHECK_SAYS(s->report, is_painted(slot, slot->size), "a block was overwritten");
-    uint8_t *block = kit_alloc_realloc(s->a, slot->block, slot->size, size, slot->align);
+    bool concealed = conceal(s);
+    size_t align = concealed ? 0 : slot->align;
+    uint8_t *block =
+        kit_alloc_realloc(s->a, slot->block, concealed ? KIT_ALLOC_UNKNOWN : slot->size, size,
+                          concealed ? 64 : align);
     if (!block) {
-        refuse(s, size, slot->align);
+        refuse(s, size, align);
         return KIT_CHECK_SAYS(s->report, is_painted(slot, slot->size),
                               "a failed realloc changed the block");
     }
     slot->block = block;
+    slot->align = align;
     size_t common = slot->size < size ? slot->size : size;
     kept = KIT_CHECK_SAYS(s->report, is_painted(slot, common), "realloc lost contents") && kept;
     slot->size = size;
@@ -226,5 +240,7 @@ KIT_INLINE bool drop_all(struct suite *s, size_t count, int order)
 
 /* Tests of optional features, and random sequences (suite_alloc_features.c). */
 void kit_suite_alloc_features(struct suite *s);
+/* Of sizes: unknown ones, resize, zeroed (suite_alloc_sizes.c). */
+void kit_suite_alloc_sizes(struct suite *s);
 
 #endif
