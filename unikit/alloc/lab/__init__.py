@@ -1,0 +1,33 @@
+"""The allocator laboratory: traces of real programs, recorded, replayed, measured, explained.
+
+>>> from unikit.alloc import lab
+>>> trace = lab.Trace.of([lab.Event(lab.Op.ALLOC, size=100), lab.Event(lab.Op.FREE)])
+>>> trace.summary().peak_bytes
+100
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unikit.alloc.lab.symbols import Site as Site
+    from unikit.alloc.lab.trace import Event as Event
+    from unikit.alloc.lab.trace import Op as Op
+    from unikit.alloc.lab.trace import Summary as Summary
+    from unikit.alloc.lab.trace import Thread as Thread
+    from unikit.alloc.lab.trace import Trace as Trace
+
+_HOME = {
+    "Event": "trace", "Op": "trace", "Site": "symbols", "Summary": "trace", "Thread": "trace",
+    "Trace": "trace",
+}
+
+__all__ = ["Event", "Op", "Site", "Summary", "Thread", "Trace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
