@@ -6,13 +6,13 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unikit.alloc.memory import Region
 from unikit.alloc.memory import region as map_region
 from unikit.errors import InvalidArgument, NotSupported, OutOfMemory
 from unikit.ffi import load
-from unikit.ffi.buffer import Exporter
+from unikit.ffi.buffer import Buffer
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -65,7 +65,7 @@ class Mark:
     serial: int
 
 
-class Block(Exporter):
+class Block(Buffer):
     """A block of a heap: a writable buffer (``memoryview(block)``, ``numpy.frombuffer(block)``).
 
     It belongs to the heap and lives until it is freed or the heap is closed, whether the Python
@@ -103,20 +103,6 @@ class Block(Exporter):
         :raises BufferError: others hold views of it.
         """
         self._heap.free(self)
-
-    def __len__(self) -> int:
-        return self._size
-
-    @overload
-    def __getitem__(self, key: int) -> int: ...
-    @overload
-    def __getitem__(self, key: slice) -> memoryview: ...
-
-    def __getitem__(self, key: int | slice) -> int | memoryview:
-        return memoryview(self)[key]
-
-    def __setitem__(self, key: int | slice, value: Any) -> None:
-        memoryview(self)[key] = value
 
     def __enter__(self) -> Block:
         return self

@@ -6,6 +6,8 @@ counts the views others hold, so that the memory is not taken away under them.
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 from unikit.errors import check
 from unikit.ffi import load
 
@@ -27,6 +29,30 @@ class Exporter:
         """
         raise NotImplementedError
 
+    def _extend(self, size: int) -> None:
+        """Export ``size`` bytes, not fewer than now, from where they are; views may exist."""
+        raise NotImplementedError
+
 
 check(load.extension("unikit.ffi._buffer")[1].kit_buffer_install(__name__.encode()),
       f"installing the buffer type in {__name__}")
+
+
+class Buffer(Exporter):
+    """Memory that C owns with the items of a ``bytearray``: bytes to read, slices are views."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> memoryview: ...
+
+    def __getitem__(self, key: int | slice) -> int | memoryview:
+        return memoryview(self)[key]
+
+    def __setitem__(self, key: int | slice, value: Any) -> None:
+        memoryview(self)[key] = value

@@ -56,6 +56,21 @@ static PyObject *exporter_bind(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+/* Views keep what they show: memory that grows at its end takes nothing from them. */
+static PyObject *exporter_extend(PyObject *self, PyObject *arguments)
+{
+    struct exporter *exporter = (struct exporter *)self;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(arguments, "n", &size))
+        return NULL;
+    if (!exporter->address || size < exporter->size) {
+        PyErr_SetString(PyExc_ValueError, "exported memory can only grow");
+        return NULL;
+    }
+    exporter->size = size;
+    Py_RETURN_NONE;
+}
+
 static PyObject *exporter_views(PyObject *self, void *closure)
 {
     (void)closure;
@@ -77,6 +92,8 @@ static PyObject *exporter_size(PyObject *self, void *closure)
 static PyMethodDef methods[] = {
     {"_bind", exporter_bind, METH_VARARGS,
      "Export size bytes at address from now on; 0: nothing. BufferError while there are views."},
+    {"_extend", exporter_extend, METH_VARARGS,
+     "Export size bytes, not fewer than now, from where they are; views may exist."},
     {NULL, NULL, 0, NULL},
 };
 
