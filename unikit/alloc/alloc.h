@@ -35,6 +35,9 @@ enum {
     KIT_ALLOC_RESIZE = 1024,   /* resize() is there */
     KIT_ALLOC_ZEROED = 2048,   /* zeroed() is there: it skips clearing what is known to be zero */
     KIT_ALLOC_LAYER = 4096,    /* stands on another allocator: wrap() instead of open() */
+    KIT_ALLOC_SITES = 8192,    /* caller() and live() are there */
+    KIT_ALLOC_FAILS = 16384,   /* fail_at() is there */
+    KIT_ALLOC_RECORDS = 32768, /* recorded() is there */
     KIT_ALLOC_ALIGN_MIN = 16   /* every block is aligned to this at least */
 };
 
@@ -62,6 +65,18 @@ struct kit_alloc_pages {
     void (*unmap)(void *context, void *start, size_t size);
     size_t page;  /* bytes of a page, a power of two */
     size_t fresh; /* nonzero: memory that was never written reads as zero */
+    /* NULL, or: makes whole pages of the memory inaccessible, or readable and writable again with
+     * what they held. 0; KIT_ENOMEM, KIT_ENOTSUP: they are as they were. */
+    int (*protect)(void *context, void *start, size_t size, bool accessible);
+};
+
+/* A block in use and who asked for it; see live(). */
+struct kit_alloc_live {
+    void *block;
+    size_t size;     /* as asked for */
+    size_t align;    /* as asked for, KIT_ALLOC_ALIGN_MIN at least */
+    uintptr_t site;  /* return address of the call, or what caller() said */
+    uint64_t serial; /* how many requests had been answered before */
 };
 
 /* What an allocator promises for the worst case; zero: nothing. */
@@ -131,6 +146,19 @@ struct kit_alloc_ops {
      * used. For fork(): whatever is locked then is locked in the child for ever, by a thread that
      * is not there; what the locks protect must be sound in it. */
     void (*hold)(struct kit_alloc *a, bool on);
+    /* optional: says who is behind the next call, as its call site; 0: whoever makes it. For
+     * wrappers, which would otherwise be the call site of everything. */
+    void (*caller)(struct kit_alloc *a, uintptr_t site);
+    /* optional: calls `visit` for each block in use, oldest first, until it returns nonzero, and
+     * returns that, or 0. The heap MUST NOT change meanwhile. */
+    int (*live)(const struct kit_alloc *a,
+                int (*visit)(void *argument, const struct kit_alloc_live *block), void *argument);
+    /* optional: refuses the n-th request from now on (alloc, zeroed, realloc), once; 0: none.
+     * Returns how many requests there were since the last such call. */
+    uint64_t (*fail_at)(struct kit_alloc *a, uint64_t n);
+    /* optional: what was asked so far, as a trace (unikit/alloc/lab/trace.h). Returns its bytes,
+     * which stay where *start says until the next call. */
+    size_t (*recorded)(struct kit_alloc *a, const void **start);
 };
 
 struct kit_alloc {
@@ -277,6 +305,28 @@ KIT_INLINE size_t kit_alloc_trim(struct kit_alloc *a, size_t keep)
 KIT_INLINE void kit_alloc_hold(struct kit_alloc *a, bool on)
 {
     KIT_ALLOC_OPS(a)->hold(a, on);
+}
+
+KIT_INLINE void kit_alloc_caller(struct kit_alloc *a, uintptr_t site)
+{
+    KIT_ALLOC_OPS(a)->caller(a, site);
+}
+
+KIT_INLINE int kit_alloc_live(const struct kit_alloc *a,
+                              int (*visit)(void *argument, const struct kit_alloc_live *block),
+                              void *argument)
+{
+    return KIT_ALLOC_OPS(a)->live(a, visit, argument);
+}
+
+KIT_INLINE uint64_t kit_alloc_fail_at(struct kit_alloc *a, uint64_t n)
+{
+    return KIT_ALLOC_OPS(a)->fail_at(a, n);
+}
+
+KIT_INLINE size_t kit_alloc_recorded(struct kit_alloc *a, const void **start)
+{
+    return KIT_ALLOC_OPS(a)->recorded(a, start);
 }
 
 /* Opens what `choices` describe: the innermost in memory[0 ... size), then each layer over it. 0

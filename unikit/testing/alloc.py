@@ -54,7 +54,7 @@ def _check_words(record: Allocator, report: Report) -> None:
     component = load.component(record)
     words = {"reuses": 1, "bounded": 2, "shared": 4, "owns": 8, "walk": 16, "add_region": 32,
              "scopes": 64, "unsized": 128, "threads": 256, "pages": 512, "resize": 1024,
-             "zeroed": 2048, "layer": 4096}
+             "zeroed": 2048, "layer": 4096, "sites": 8192, "fails": 16384, "records": 32768}
     claimed = frozenset(word for word, bit in words.items() if component.features & bit)
     name = report.ffi.string(component.id).decode()
     for what, here, there in (("features", sorted(type(record).features), sorted(claimed)),

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* An array of the program; the words before the address are those of a block of glibc. */
- * them. */
 #include "misuse.h"
 
 static _Alignas(64) char object[1024];
