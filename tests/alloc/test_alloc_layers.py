@@ -132,8 +132,7 @@ def test_settings_reach_each_layer() -> None:
     ("count,tlsf", {"alloc.count.inner": "bump"},
      "alloc.count: is to stand on bump and on tlsf; say one of the two"),
     (Picky(Firstfit()), {"alloc.picky.inner": "bump"},
-     "alloc.picky: needs an allocator with owns below it; alloc.bump has bounded, "
-     "scopes"),
+     "alloc.picky: needs an allocator with owns below it; alloc.bump has "),
 ])
 def test_what_cannot_stand_is_refused_in_one_line(alloc: Any, settings: dict[str, str],
                                                   says: str) -> None:
