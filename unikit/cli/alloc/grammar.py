@@ -9,7 +9,7 @@ from typing import Any
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``unikit alloc`` to its parser."""
     verbs = parser.add_subparsers(dest="tool", metavar="VERB", required=True)
-    del verbs  # each tool adds its verb here
+    _compare(verbs)
 
 
 def _verb(verbs: Any, name: str, summary: str, **more: Any) -> argparse.ArgumentParser:
@@ -17,3 +17,48 @@ def _verb(verbs: Any, name: str, summary: str, **more: Any) -> argparse.Argument
         name, help=summary, description=summary,
         formatter_class=argparse.RawDescriptionHelpFormatter, **more)
     return made
+
+
+def _allocators(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--allocator", metavar="NAME[,NAME]", action="append", default=[],
+                     help="only these: names of components (shard, guard+tlsf, "
+                          "tlsf:pool=64M), of installed allocators (jemalloc), or files (./my.so); "
+                          "default: all that are found")
+
+
+def _outputs(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--json", action="store_true", help="the result as JSON")
+
+
+def _compare(verbs: Any) -> None:
+    one = _verb(
+        verbs, "compare", "run a program or a server with every allocator found",
+        epilog="examples:\n"
+               "  unikit alloc compare -- python3 app.py\n"
+               "  unikit alloc compare --allocator jemalloc,tlsf -- ./work\n"
+               "  unikit alloc compare --load 'redis-benchmark -n 200000 -q' -- redis-server")
+    one.add_argument("program", nargs="*", metavar="-- PROGRAM",
+                     help="a program with its arguments")
+    _allocators(one)
+    group = one.add_argument_group("measuring")
+    group.add_argument("--rounds", type=int, metavar="N",
+                       help="measured runs per allocator; default: 5 to 25, as time allows")
+    group.add_argument("--timeout", type=float, metavar="S",
+                       help="of one run, in seconds; default: ten times the baseline's, and 10")
+    group.add_argument("--pin", nargs="?", const="auto", metavar="CPU",
+                       help="keep the program on one CPU; for programs of one thread")
+    group.add_argument("--seed", type=int, default=1, metavar="N", help="of the order of runs")
+    group.add_argument("--verbose", action="store_true", help="show what programs print")
+    group = one.add_argument_group("servers")
+    group.add_argument("--load", metavar="COMMAND",
+                       help="the program is a server: start it, wait until it listens, run this, "
+                            "end it by SIGTERM")
+    group.add_argument("--port", type=int, metavar="N", help="where it listens; default: found out")
+    group.add_argument("--ready", metavar="COMMAND", help="it is ready once this succeeds")
+    group.add_argument("--grace", type=float, default=5.0, metavar="S",
+                       help="between SIGTERM and SIGKILL, in seconds")
+    group.add_argument("--metric", metavar="REGEX",
+                       help="finds the throughput in what the load prints; its group is the number")
+    group.add_argument("--here", action="store_true",
+                       help="run the server in this folder, not in an empty one for each run")
+    _outputs(one)

@@ -1,0 +1,223 @@
+"""``unikit alloc compare``: a program, a server or a trace under every allocator found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from unikit.alloc.api import Allocator
+from unikit.alloc.lab import machine
+from unikit.alloc.lab.comparison import Comparison
+from unikit.cli.alloc import after_dashes, native, programs, references, table
+from unikit.cli.alloc.references import Candidate
+from unikit.cli.alloc.rounds import (
+    Program,
+    Result,
+    Rounds,
+    Subject,
+    Testimony,
+    quietest,
+    watched,
+)
+from unikit.cli.alloc.server import Server
+from unikit.errors import InvalidArgument, NotFound, NotSupported, PlatformError
+
+_QUIET_S = 5.0  # a comparison that takes longer says what it is doing
+
+
+def do_compare(choice: argparse.Namespace) -> int:
+    """Compare, print the table, write what else was asked for."""
+    words = after_dashes(choice)
+    found = compare(choice, choice.program if words is None else words)
+    deliver(choice, found)
+    return 0
+
+
+def deliver(choice: argparse.Namespace, found: Comparison) -> None:
+    """Print a comparison, draw it and write its page, as the options say."""
+    if choice.json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        table.show(found)
+
+
+def library(record: Allocator) -> Path:
+    """Return the library to preload of a component."""
+    try:
+        preload: Any = import_module("unikit.image.preload")
+    except ImportError as error:
+        raise NotSupported("components cannot be preloaded yet") from error
+    made: Path = preload.library(record)
+    return made
+
+
+def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
+    """Run a program or server under every allocator and return what came out.
+
+    :raises NotFound: there is no such program.
+    :raises PlatformError: it fails under glibc, or nothing can be preloaded into it.
+    """
+    if not words:
+        raise InvalidArgument("say what to run after --, for example: "
+                              "unikit alloc compare -- python3 app.py")
+    if choice.rounds is not None and choice.rounds < 1:
+        raise InvalidArgument(f"--rounds {choice.rounds}: at least one")
+    program = programs.examine(words[0])
+    if program is None:
+        raise NotFound(f"{words[0]}: there is no such program")
+    if program.obstacle:
+        raise PlatformError(f"{words[0]} runs with no allocator but its own: {program.obstacle}")
+    cpu = _cpu(choice.pin)
+    subject = _subject(choice, words, cpu)
+    candidates, skipped = _candidates(choice)
+    with _progress() as tell:
+        tell("warming up: glibc")
+        base, seen = watched(subject, (), choice.timeout)
+        _usable(words, base, seen)
+        own = _own(seen)
+        if own is not None:
+            candidates = _with_own(candidates, own)
+            base, seen = watched(subject, candidates[0].preload, choice.timeout)
+            _usable(words, base, seen)
+        rounds = Rounds(subject, candidates, seed=choice.seed, timeout=choice.timeout, tell=tell)
+        rounds.warm(base)
+        number = rounds.number(choice.rounds)
+        if rounds.turn * number > _QUIET_S:
+            _say(f"{len(candidates)} allocators, {number} rounds: about "
+                 f"{_duration(rounds.turn * number)}")
+        rounds.measure(number)
+    found = Comparison(
+        {"kind": "server" if choice.load else "program", "words": words, "load": choice.load},
+        machine.facts(),
+        {"rounds": number, "seed": choice.seed, "pinned to CPU": cpu, "warm-up runs": 1},
+        rounds.rows)
+    found.notes += [f"{name} left out: {why}" for name, why in skipped.items()]
+    _remarks(found, program, own)
+    return found
+
+
+def _subject(choice: argparse.Namespace, words: list[str], cpu: int | None) -> Subject:
+    verbose = _printed if choice.verbose else None
+    if choice.load:
+        return Server(words, choice.load, choice.port, choice.ready, choice.grace, choice.metric,
+                      choice.here, cpu, verbose)
+    for option in ("port", "ready", "metric", "here"):
+        if getattr(choice, option):
+            raise InvalidArgument(f"--{option} is for servers; give their load with --load")
+    return Program(words, cpu, verbose)
+
+
+def _cpu(wish: str | None) -> int | None:
+    if wish is None:
+        return None
+    import os
+    allowed = os.sched_getaffinity(0)
+    if wish == "auto":
+        return quietest(allowed)
+    if not wish.isdigit() or int(wish) not in allowed:
+        raise InvalidArgument(f"--pin {wish}: give one of the CPUs "
+                              f"{', '.join(map(str, sorted(allowed)))}")
+    return int(wish)
+
+
+def _candidates(choice: argparse.Namespace) -> tuple[list[Candidate], dict[str, str]]:
+    if choice.allocator:
+        return references.named(choice.allocator, library), {}
+    found, skipped = references.everything(library)
+    if len(found) == 1:
+        raise NotFound("no allocator but glibc's was found; install some: "
+                       "apt-get install libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4")
+    return found, skipped
+
+
+def _usable(words: list[str], base: Result, seen: Testimony) -> None:
+    """Refuse to compare what does not work as it is, or cannot be given another allocator."""
+    shown = shlex.join(words)
+    if base.run is None:
+        printed = f"; it printed last:\n{base.printed}" if base.printed.strip() else ""
+        raise PlatformError(f"{shown} fails with glibc's allocator already ({base.failure}), so "
+                            f"that a comparison would mean nothing{printed}")
+    if not seen.processes:
+        raise PlatformError(f"nothing can be preloaded into {shown}: no process of it loaded the "
+                            "library; it may be linked statically or change its user at start")
+
+
+def _own(seen: Testimony) -> Path | None:
+    """Return the library whose allocator a program reaches instead of the C library's."""
+    for path in seen.processes.values():
+        if not path.name.startswith(("libc.so", "libc-", "ld-linux", "ld-musl")):
+            return path
+    return None
+
+
+def _with_own(candidates: list[Candidate], own: Path) -> list[Candidate]:
+    """Return the list for a program that is linked to an allocator of its own.
+
+    Its own is a row without preloading; the baseline preloads glibc's; a library that would be
+    preloaded and is its own already is not compared with itself.
+    """
+    if own.resolve() == own and not own.name.partition(".so")[1]:
+        raise PlatformError(f"the program brings an allocator of its own in {own}, which no "
+                            "preloaded library can replace")
+    places = {path.resolve(): name for name, path in references.installed().items()}
+    name = places.get(own.resolve(), own.name.partition(".so")[0].removeprefix("lib"))
+    baseline = Candidate("glibc", "baseline", references.glibc().version, (native.glibc(),))
+    rest = [each for each in candidates[1:]
+            if own.resolve() not in {path.resolve() for path in each.preload}]
+    return [baseline, Candidate(f"{name} (its own)", "own", references.version_of(own)), *rest]
+
+
+def _remarks(found: Comparison, program: programs.Program, own: Path | None) -> None:
+    """Add what a reader of the table must know."""
+    if own is not None:
+        found.notes.append(f"the program is linked to {own.name}; the glibc row preloads glibc's "
+                           "allocator in its place")
+    if program.inside:
+        found.notes.append(f"an allocator ({program.inside}) is compiled into {program.path}: what "
+                           "it serves is the same in every row")
+    if any(row.lost for row in found.rows):
+        found.notes.append("failures count as losses: such a row comes last whatever its times")
+    if found.method["rounds"] < 6:
+        found.notes.append("fewer than 6 rounds: the intervals span all values")
+
+
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _printed(text: str) -> None:
+    sys.stderr.write(text + "\n" if text else "")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"unikit: {text}\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show what is being done: in one changing line on a terminal, else now and then."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        with Console(stderr=True).status("") as status:
+            yield status.update
+        return
+    last = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > 30:
+            last = time.monotonic()
+            _say(text)
+
+    yield tell

@@ -1,0 +1,235 @@
+"""Which allocators there are to compare: our components, and what this machine has installed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from unikit import registry
+from unikit.alloc.api import Allocator
+from unikit.errors import CompositionError, UnikitError
+
+_SONAMES = {
+    "jemalloc": r"libjemalloc\.so", "mimalloc": r"libmimalloc\.so",
+    "mimalloc-secure": r"libmimalloc-secure\.so", "tcmalloc": r"libtcmalloc\.so",
+    "tcmalloc_minimal": r"libtcmalloc_minimal\.so", "tbbmalloc": r"libtbbmalloc_proxy\.so",
+    "hoard": r"libhoard\.so", "snmalloc": r"libsnmallocshim\.so",
+    "snmalloc-checks": r"libsnmallocshim-checks\.so", "rpmalloc": r"librpmalloc(wrap)?\.so",
+    "scudo": r"libclang_rt\.scudo_standalone(-x86_64|-aarch64)?\.so",
+    "hardened_malloc": r"libhardened_malloc\.so",
+    "hardened_malloc-light": r"libhardened_malloc-light\.so", "mesh": r"libmesh\.so",
+    "dieharder": r"libdieharder\.so", "mallocng": r"libmallocng\.so",
+}
+_FOLDERS = ("/usr/local/lib", "/usr/local/lib64", "/usr/lib", "/usr/lib64", "/opt/lib",
+            "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-musl")
+_DEEP = ("/usr/lib/llvm-*/lib/clang/*/lib/*", "/usr/lib/clang/*/lib/*",
+         "/usr/lib64/clang/*/lib/*")
+_WORDS = (rb"\b(\d+\.\d+\.\d+)-\d+-g[0-9a-f]{40}", rb"gperftools (\d+\.\d+[.\d]*)",
+          rb"TBBmalloc: VERSION\s+(\d+[.\d]+)",
+          rb"(?:rpmalloc|snmalloc|mimalloc) v?(\d+\.\d+[.\d]*)")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """One allocator to compare.
+
+    :ivar name: as in the table and for ``--allocator``.
+    :ivar kind: ``"baseline"``, ``"component"`` (ours, or a plug-in's), ``"installed"``, ``"file"``
+        or ``"own"``: what the program is linked to.
+    :ivar version: as far as it can be told.
+    :ivar preload: libraries to preload; empty for none.
+    :ivar record: of a component.
+    """
+
+    name: str
+    kind: str
+    version: str = ""
+    preload: tuple[Path, ...] = ()
+    record: Allocator | None = None
+
+
+def glibc() -> Candidate:
+    """Return the baseline: the C library's own allocator, nothing preloaded."""
+    try:
+        version = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):
+        version = ""
+    return Candidate("glibc", "baseline", version.removeprefix("glibc "))
+
+
+def installed() -> dict[str, Path]:
+    """Return the allocators that this machine has installed, by name."""
+    found: dict[str, Path] = {}
+    libraries = list(_libraries())
+    for name, pattern in _SONAMES.items():
+        matching = [path for path in libraries if re.match(pattern + r"(\.|$)", path.name)]
+        if matching:
+            found[name] = max(matching, key=_generation)
+    if "tcmalloc" in found:
+        found.pop("tcmalloc_minimal", None)  # the same allocator without its profiler
+    return found
+
+
+def _generation(path: Path) -> tuple[int, ...]:
+    return tuple(int(word) for word in re.findall(r"\d+", path.name.partition(".so")[2]))
+
+
+def _libraries() -> Iterator[Path]:
+    """Yield libraries for this machine's programs: of the linker's cache and of known folders."""
+    tool = shutil.which("ldconfig") or shutil.which("ldconfig", path="/sbin:/usr/sbin")
+    if tool:
+        with contextlib.suppress(OSError):
+            listing = subprocess.run([tool, "-p"], capture_output=True, text=True, check=False)
+            for match in re.finditer(r"\((?:libc6,x86-64|libc6,AArch64)[^)]*\) => (\S+)",
+                                     listing.stdout):
+                yield Path(match[1])
+    folders = [Path(word) for word in os.environ.get("LD_LIBRARY_PATH", "").split(":") if word]
+    folders += [Path(word) for word in _FOLDERS]
+    for pattern in _DEEP:
+        folders += sorted(Path("/").glob(pattern.removeprefix("/")))
+    machine = os.uname().machine
+    for folder in folders:
+        for path in sorted(folder.glob("lib*.so*")) if folder.is_dir() else ():
+            foreign = re.search(r"-(i386|x86_64|aarch64|arm\w*)\.so", path.name)
+            if foreign is None or foreign[1] == machine:
+                yield path
+
+
+def version_of(path: Path) -> str:
+    """Return the version of a library: of its package, else what its own bytes or name say."""
+    for tool, asked in (("dpkg-query", "-S"), ("rpm", "-qf")):
+        if shutil.which(tool):
+            for each in (path, path.resolve()):
+                if found := _package(tool, asked, each):
+                    return found
+    with contextlib.suppress(OSError):
+        data = path.read_bytes()
+        for pattern in _WORDS:
+            if match := re.search(pattern, data):
+                return match[1].decode()
+    return path.resolve().name.partition(".so.")[2]
+
+
+def _package(tool: str, asked: str, path: Path) -> str:
+    done = subprocess.run([tool, asked, str(path)], capture_output=True, text=True, check=False,
+                          env={**os.environ, "LC_ALL": "C"})
+    if done.returncode != 0 or not done.stdout:
+        return ""
+    if tool == "rpm":
+        return done.stdout.split()[0]
+    name = done.stdout.splitlines()[0].partition(": ")[0].split(",")[0]
+    shown = subprocess.run([tool, "-W", "-f", "${Version}", name], capture_output=True, text=True,
+                           check=False)
+    return shown.stdout.strip() if shown.returncode == 0 else ""
+
+
+def components() -> list[type[Allocator]]:
+    """Return the allocators of the registry that a program could live on.
+
+    Layers stand on another one, and what never reuses a block is no allocator for a program: both
+    have to be named to be compared.
+    """
+    return [record for record in registry.components("alloc") if issubclass(record, Allocator)
+            and "layer" not in record.features and "reuses" in record.features]
+
+
+def everything(library: Callable[[Allocator], Path]
+               ) -> tuple[list[Candidate], dict[str, str]]:
+    """Return every allocator found, the baseline first, and those that cannot be used, with why.
+
+    :param library: makes the library to preload of a component.
+    """
+    found = [glibc()]
+    unusable: dict[str, str] = {}
+    for record in components():
+        try:
+            found.append(_component(record(), record.stem(), library))
+        except UnikitError as error:
+            unusable[record.stem()] = str(error).splitlines()[0]
+    for name, path in installed().items():
+        found.append(Candidate(name, "installed", version_of(path), (path,)))
+    return found, unusable
+
+
+def named(words: Sequence[str], library: Callable[[Allocator], Path]) -> list[Candidate]:
+    """Return what ``--allocator`` names, the baseline first whether it is named or not.
+
+    :param words: each a list with commas.
+    :raises CompositionError: some name nothing; all of them are listed, with what there is.
+    """
+    found = [glibc()]
+    problems: list[str] = []
+    for word in (part.strip() for each in words for part in each.split(",")):
+        try:
+            if word and word != "glibc":
+                found.append(one(word, library))
+        except CompositionError as error:
+            problems += error.problems
+    if problems:
+        raise CompositionError(problems)
+    unique = {candidate.name: candidate for candidate in found}
+    return list(unique.values())
+
+
+def one(word: str, library: Callable[[Allocator], Path]) -> Candidate:
+    """Return what one word names: a file, an installed allocator or a component.
+
+    :raises CompositionError: it names nothing, or its options are wrong.
+    """
+    if "/" in word or word.endswith(".so"):
+        path = Path(word)
+        if not path.is_file():
+            raise CompositionError([f"--allocator {word}: there is no such file"])
+        return Candidate(path.name.partition(".so")[0], "file", version_of(path.resolve()),
+                         (path.resolve(),))
+    places = installed()
+    if word in places:
+        return Candidate(word, "installed", version_of(places[word]), (places[word],))
+    stems = {record.stem() for record in registry.components("alloc")}
+    if word.partition(":")[0].partition("+")[0] not in stems:
+        known = ["glibc", *sorted(stems), *sorted(places)]
+        raise CompositionError([f"--allocator {word}: no such allocator; found here: "
+                                f"{', '.join(known)}; or give a file: ./{word}.so"])
+    return _component(record_of(word), word, library)
+
+
+def record_of(word: str) -> Allocator:
+    """Return the record that ``tlsf``, ``tlsf:pool=64M`` or ``guard+tlsf:pool=64M`` describes.
+
+    Layers come first, the outermost one foremost.
+
+    :raises CompositionError: a name or an option is wrong.
+    """
+    inner: Any = None
+    for part in reversed(word.split("+")):
+        name, *settings = part.split(":")
+        options: dict[str, Any] = {}
+        for each in settings:
+            key, equals, value = each.partition("=")
+            if not equals:
+                raise CompositionError([f"--allocator {word}: write NAME:OPTION=VALUE"])
+            options[key] = value
+        record = registry.find(name, "alloc")
+        unknown = set(options) - {spec.name for spec in record.options}
+        if unknown:
+            allowed = ", ".join(spec.name for spec in record.options) or "none"
+            raise CompositionError([f"--allocator {word}: {name} has no option "
+                                    f"{', '.join(sorted(unknown))}; it has: {allowed}"])
+        inner = record(**options) if inner is None else record(inner, **options)
+    assert isinstance(inner, Allocator)
+    return inner
+
+
+def _component(record: Allocator, name: str, library: Callable[[Allocator], Path]) -> Candidate:
+    from unikit import __version__
+    entry = registry.entries().get(record.id)
+    own = entry is None or entry.distribution == registry.DISTRIBUTION
+    return Candidate(name, "component", __version__ if own else "plug-in", (library(record),),
+                     record)
