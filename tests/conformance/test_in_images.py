@@ -19,7 +19,7 @@ from unikit.image import Image
 from unikit.image.plan import Plan
 from unikit.net import Interface, Loopback, Mini, Pipe
 from unikit.platform.console import Buffer, ConsoleComponent, Null, Platform, Syslog, Tee
-from unikit.sched import Coop, Loop, Scheduler
+from unikit.sched import Coop, Loop, Prio, Scheduler
 
 HERE = Path(__file__).resolve().parent / "image"
 SUITES = HERE.parents[2] / "unikit/testing"
@@ -78,12 +78,13 @@ _TABLES = ("-UKIT_SOLE_ALLOC", "-UKIT_ENV_DIRECT")
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("record", [Loop(), Coop()], ids=lambda record: record.id)
+@pytest.mark.parametrize("record", [Loop(), Coop(), Prio()], ids=lambda record: record.id)
 def test_schedulers_conform_in_an_image(record: Scheduler, platform: str) -> None:
     """Work, timers, tasks, stacks and ``sched/sync.c``, with real guard pages where they are."""
     image = suite(record, "sched", ["virtual.c", *sorted(
         path.name for path in SUITES.glob("suite_sched*.c"))], _TABLES,
-        alloc=Table(), sched=record, needs=["sched:threads"] if isinstance(record, Coop) else [])
+        alloc=Table(), sched=record,
+        needs=[] if isinstance(record, Loop) else ["sched:threads"])
     conforms(virtual(image), platform, "32M", 1000)
 
 

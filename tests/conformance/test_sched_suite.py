@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from harness import HERE, ROOT, VARIANTS, build, conforms, run
 
-from unikit.sched import Coop, Loop, Scheduler
+from unikit.sched import Coop, Loop, Prio, Scheduler
 
 RECORDS: dict[str, Scheduler] = {  # frames are large under AddressSanitizer, hence 64K
     "loop": Loop(),
     "coop": Coop(stack="64K"),
     "coop, canaries, nothing kept": Coop(stack="64K", guard=False, cached=0),
+    "prio": Prio(stack="64K"),
     "coop, measured": Coop(stack="64K", measure=True, cached=3),
 }
 SUITE = [HERE / "main_sched.c", "unikit/testing/virtual.c",
@@ -51,8 +52,18 @@ MUTATIONS = [
     ("coop", "sync.c", "    waiters_remove(waiters, waiter);\n    return rc", "    return rc"),
     ("coop", "sync.c", "if (waiters_serve(s, &semaphore->waiters) == NULL)",
      "waiters_serve(s, &semaphore->waiters);"),  # counts what it gave away
-    ("coop", "sync.c", "mutex->owner = waiters_serve(s, &mutex->waiters)",
-     "waiters_serve(s, &mutex->waiters); mutex->owner = NULL"),
+    ("coop", "sync.c", "mutex->owner = next;", "mutex->owner = NULL;"),
+    ("prio", "sync.c", "        kit_sched_depend(s, self, mutex->owner);", ""),
+    ("prio", "sync.c", "            kit_sched_depend(s, self, NULL);", "            ;"),
+    ("prio", "sync.c", "    kit_sched_depend(s, next, NULL);", ""),
+    ("prio", "sync.c", "        kit_sched_depend(s, waiter->task, next);", "        ;"),
+    ("prio", "prio.c", "kit_fls64(prio->levels)", "kit_ctz64(prio->levels)"),
+    ("prio", "prio.c", "push_back(&prio->ready[level]", "push_front(&prio->ready[level]"),
+    ("prio", "prio.c", "prio->left--;", ""),
+    ("prio", "prio.c", "        prio->levels &= ~(UINT64_C(1) << level);", "        ;"),
+    ("prio", "prio.c", "task = task->on)", "task = NULL)"),  # no chain
+    ("prio", "prio.c", "level = lent > level ? lent : level;", ""),
+    ("prio", "prio.c", "task->own < PRIO_LEVELS ? 0 : KIT_EINVAL", "0"),
     ("coop", "sync.c", "kit_mutex_lock(s, mutex, KIT_NEVER)",
      "kit_mutex_lock(s, mutex, deadline_ns)"),
     ("loop", "loop.c", "loop->runnable--;", ""),

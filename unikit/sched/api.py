@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unikit.component import Component
+from unikit.component import Component, option
 
 if TYPE_CHECKING:
     from unikit.sched.tasks import Tasks
@@ -48,3 +49,19 @@ class Scheduler(Component):
         """
         from unikit.sched.tasks import Tasks
         return Tasks(self, heap, env)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Threaded(Scheduler):
+    """Base of the records of schedulers whose tasks have stacks: the options of those stacks."""
+
+    stack: int | str = option(
+        "16K", "stack of a task, bytes, its tag of 64 bytes included", kind="size", minimum=1024,
+        maximum=1 << 40, unit="bytes")
+    guard: bool | str = option(
+        True, "take the page below each stack away, where the platform can; else a canary",
+        kind="bool")
+    cached: int = option(64, "free stacks and task objects kept for reuse", maximum=1 << 20)
+    measure: bool | str = option(
+        False, "paint stacks to learn how deep they are used; touches all their memory",
+        kind="bool")

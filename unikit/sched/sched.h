@@ -21,7 +21,22 @@ struct kit_task;
 enum {
     KIT_SCHED_ABI = 1,
     /* features */
-    KIT_SCHED_THREADS = 1 /* tasks have stacks: block, yield and join from a task work */
+    KIT_SCHED_THREADS = 1,      /* tasks have stacks: block, yield and join from a task work */
+    KIT_SCHED_PRIORITIES = 2,   /* share.priority decides who runs; depend() lends it on */
+    KIT_SCHED_WEIGHTS = 4,      /* share.weight divides the processor */
+    KIT_SCHED_RESERVATIONS = 8, /* share.slice_ns in each share.period_ns is guaranteed */
+    KIT_SCHED_PRIORITY_MAX = 63
+};
+
+/* What a task shall get of the processor. Each policy knows some of it and ignores the rest. */
+struct kit_task_share {
+    uint32_t priority;    /* 0 ... KIT_SCHED_PRIORITY_MAX; the largest runs first */
+    uint32_t weight;      /* in proportion to the others'; 0: 1024 */
+    uint64_t slice_ns;    /* reserved in each period; under weights: how long it wants to run at a
+                           * time, so a short one runs sooner. 0: the component's option */
+    uint64_t period_ns;   /* of the reservation; 0: none, it runs in what others leave */
+    uint64_t deadline_ns; /* by which the slice is served, from the start of a period; 0: the
+                           * period's end */
 };
 
 /* Deferred work: runs once, to completion, in the next turn. Memory is the caller's and stays in
@@ -42,10 +57,11 @@ struct kit_timer {
 struct kit_task_spec {
     void (*entry)(void *argument);
     void *argument;
-    const char *name;    /* valid as long as the task; NULL: unnamed */
-    size_t stack_size;   /* bytes; 0: the component's option */
-    uint32_t priority;   /* policies that know priorities; 0: default */
-    uint32_t flags;      /* KIT_TASK_* */
+    const char *name;                   /* valid as long as the task; NULL: unnamed */
+    size_t stack_size;                  /* bytes; 0: the component's option */
+    uint32_t priority;                  /* share.priority where there is no share */
+    uint32_t flags;                     /* KIT_TASK_* */
+    const struct kit_task_share *share; /* NULL: all zero but the priority */
 };
 
 enum { KIT_TASK_DETACHED = 1 /* nobody joins: freed on exit */ };
@@ -56,16 +72,18 @@ struct kit_sched_stats {
     uint64_t timers;   /* fired */
     uint64_t work;     /* items run */
     uint64_t spawned;
-    size_t tasks;       /* alive now */
-    size_t runnable;    /* of these, ready */
-    size_t armed;       /* timers */
-    size_t stack_peak;  /* deepest use of any stack so far, bytes; 0: not measured */
+    size_t tasks;      /* alive now */
+    size_t runnable;   /* of these, ready */
+    size_t armed;      /* timers */
+    size_t stack_peak; /* deepest use of any stack so far, bytes; 0: not measured */
 };
 
 struct kit_sched_ops {
-    /* Runs what is due: expired timers, the work queued when the turn began, and each task that
-     * was ready when it began once; what comes up meanwhile is for the next turn. Returns whether
-     * there was anything. MUST NOT be called from a task, work or timer. */
+    /* Runs what is due: expired timers, the work queued when the turn began, and tasks: as many
+     * runs as tasks were ready when it began, so that devices are looked at in between. Without
+     * shares those are each of these tasks once, in order; a policy with shares chooses anew for
+     * each run. Returns whether there was anything. MUST NOT be called from a task, work or
+     * timer. */
     bool (*turn)(struct kit_sched *s);
     /* When turn() will have something to do: 0 means now, KIT_NEVER means only after an event. */
     uint64_t (*deadline_ns)(struct kit_sched *s);
@@ -103,6 +121,16 @@ struct kit_sched_ops {
     int (*check)(const struct kit_sched *s);
     /* Frees everything; tasks that are still alive are dropped as they stand. */
     void (*close)(struct kit_sched *s);
+    /* optional: changes what a task gets. 0; KIT_EINVAL: out of range; KIT_ENOMEM: more of the
+     * processor than is left to promise, and nothing changed. */
+    int (*set_share)(struct kit_sched *s, struct kit_task *task,
+                     const struct kit_task_share *share);
+    /* optional: what a task gets, by its own share and by what others lend it. */
+    void (*get_share)(const struct kit_sched *s, const struct kit_task *task,
+                      struct kit_task_share *out);
+    /* optional: `task` waits for what `on` holds, so `on` runs with the better share of both until
+     * it does not (on NULL). sync.h says so of its own accord. */
+    void (*depend)(struct kit_sched *s, struct kit_task *task, struct kit_task *on);
 };
 
 struct kit_sched {
@@ -211,6 +239,30 @@ KIT_INLINE int kit_sched_check(const struct kit_sched *s)
 KIT_INLINE void kit_sched_close(struct kit_sched *s)
 {
     KIT_SCHED_OPS(s)->close(s);
+}
+
+/* KIT_ENOTSUP: the policy knows no shares. */
+KIT_INLINE int kit_sched_set_share(struct kit_sched *s, struct kit_task *task,
+                                   const struct kit_task_share *share)
+{
+    return KIT_SCHED_OPS(s)->set_share ? KIT_SCHED_OPS(s)->set_share(s, task, share) : KIT_ENOTSUP;
+}
+
+/* KIT_ENOTSUP: the policy knows no shares. */
+KIT_INLINE int kit_sched_get_share(const struct kit_sched *s, const struct kit_task *task,
+                                   struct kit_task_share *out)
+{
+    if (!KIT_SCHED_OPS(s)->get_share)
+        return KIT_ENOTSUP;
+    KIT_SCHED_OPS(s)->get_share(s, task, out);
+    return 0;
+}
+
+/* Nothing, where the policy does not know it. */
+KIT_INLINE void kit_sched_depend(struct kit_sched *s, struct kit_task *task, struct kit_task *on)
+{
+    if (KIT_SCHED_OPS(s)->depend)
+        KIT_SCHED_OPS(s)->depend(s, task, on);
 }
 /* cdef: end */
 

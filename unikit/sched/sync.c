@@ -5,7 +5,9 @@
  * by a task that comes later, and a waiter whose deadline passes takes itself out.
  *
  * block() may return for a wake that was meant for something else; so every wait looks at `served`.
- * Cost: every operation O(1), a broadcast O(waiters); no memory but 32 bytes of stack per waiter.
+ * Who waits for a mutex depends on its owner (sched.h), so a policy with priorities inherits them.
+ * Cost: every operation O(1), a broadcast O(waiters), and so an unlock under a policy that
+ * inherits; no memory but 32 bytes of stack per waiter.
  */
 #include <unikit/rt/assert.h>
 #include <unikit/sched/sync.h>
@@ -80,8 +82,13 @@ int kit_mutex_lock(struct kit_sched *s, struct kit_mutex *mutex, uint64_t deadli
     if (self == NULL)
         return KIT_ENOTSUP;
     KIT_ASSERT(mutex->owner != self);
-    if (mutex->owner != NULL)
-        return waiters_wait(s, &mutex->waiters, self, deadline_ns);
+    if (mutex->owner != NULL) {
+        kit_sched_depend(s, self, mutex->owner);
+        int rc = waiters_wait(s, &mutex->waiters, self, deadline_ns);
+        if (rc != 0)
+            kit_sched_depend(s, self, NULL);
+        return rc;
+    }
     mutex->owner = self;
     return 0;
 }
@@ -100,7 +107,13 @@ int kit_mutex_trylock(struct kit_sched *s, struct kit_mutex *mutex)
 void kit_mutex_unlock(struct kit_sched *s, struct kit_mutex *mutex)
 {
     KIT_ASSERT(mutex->owner != NULL && mutex->owner == kit_sched_current(s));
-    mutex->owner = waiters_serve(s, &mutex->waiters);
+    struct kit_task *next = waiters_serve(s, &mutex->waiters);
+    mutex->owner = next;
+    if (next == NULL)
+        return;
+    kit_sched_depend(s, next, NULL); /* it waits no longer; the others now wait for it */
+    for (struct kit_waiter *waiter = mutex->waiters.first; waiter; waiter = waiter->next)
+        kit_sched_depend(s, waiter->task, next);
 }
 
 int kit_condition_wait(struct kit_sched *s, struct kit_condition *condition,

@@ -194,7 +194,7 @@ static void thread_free(struct threads *t, struct kit_task *task)
         t->spares++;
         return;
     }
-    kit_alloc_free(t->events.alloc, task, sizeof(*task), alignof(struct kit_task));
+    kit_alloc_free(t->events.alloc, task, t->task_size, alignof(struct kit_task));
 }
 
 void thread_exit(struct kit_sched *s)
@@ -205,6 +205,8 @@ void thread_exit(struct kit_sched *s)
         kit_panic("sched: exit() outside a task");
     thread_check_stack(t, task);
     task->state = THREAD_FINISHED;
+    if (t->retire != NULL)
+        t->retire(t, task);
     t->alive--;
     t->events.promised--;
     if (task->joiner != NULL)
@@ -267,21 +269,28 @@ static struct kit_task *thread_object(struct threads *t)
 {
     struct kit_list *link = kit_list_pop_front(&t->spare);
     if (link == NULL)
-        return kit_alloc_alloc(t->events.alloc, sizeof(struct kit_task), alignof(struct kit_task));
+        return kit_alloc_alloc(t->events.alloc, t->task_size, alignof(struct kit_task));
     t->spares--;
     return KIT_CONTAINER_OF(link, struct kit_task, all);
 }
 
-/* Gives a new task its stack and its place in the timer queue. 0 or KIT_ENOMEM. */
+/* Gives a new task its stack, the policy's consent and its place in the timer queue. 0 or an error
+ * of spawn. */
 static int thread_equip(struct threads *t, struct kit_task *task, const struct kit_task_spec *spec)
 {
     task->stack = stack_get(&t->stacks, spec->stack_size, spec->name);
     if (task->stack == NULL)
         return KIT_ENOMEM;
-    if (events_promise(&t->events) == 0)
-        return 0;
+    int rc = t->admit != NULL ? t->admit(t, task, spec) : 0;
+    if (rc == 0) {
+        rc = events_promise(&t->events);
+        if (rc == 0)
+            return 0;
+        if (t->retire != NULL)
+            t->retire(t, task);
+    }
     stack_put(&t->stacks, task->stack);
-    return KIT_ENOMEM;
+    return rc;
 }
 
 int thread_spawn(struct kit_sched *s, const struct kit_task_spec *spec, struct kit_task **out)
@@ -303,9 +312,10 @@ int thread_spawn(struct kit_sched *s, const struct kit_task_spec *spec, struct k
     kit_list_init(&task->link);
     kit_list_push_back(&t->all, &task->all);
     t->known++;
-    if (thread_equip(t, task, spec) != 0) {
+    int rc = thread_equip(t, task, spec);
+    if (rc != 0) {
         thread_free(t, task);
-        return KIT_ENOMEM;
+        return rc;
     }
     task->context = kit_switch_prepare(task->stack, thread_main, task);
     t->alive++;
@@ -388,6 +398,7 @@ int threads_open(struct threads *t, runtime_environment_t *env, struct kit_alloc
                  size_t stack_size, bool guard, size_t cached, bool measure)
 {
     memset(t, 0, sizeof(*t));
+    t->task_size = sizeof(struct kit_task);
     events_open(&t->events, env, alloc);
     kit_list_init(&t->all);
     kit_list_init(&t->spare);
@@ -409,7 +420,7 @@ void threads_close(struct threads *t)
     while (!kit_list_empty(&t->spare)) {
         struct kit_task *task = KIT_CONTAINER_OF(t->spare.next, struct kit_task, all);
         kit_list_remove(&task->all);
-        kit_alloc_free(t->events.alloc, task, sizeof(*task), alignof(struct kit_task));
+        kit_alloc_free(t->events.alloc, task, t->task_size, alignof(struct kit_task));
     }
     stack_pool_close(&t->stacks);
     events_close(&t->events);

@@ -4,7 +4,9 @@
  * A scheduler with threads is this file plus a policy: one .c file that starts its state with a
  * struct threads, defines the three thread_policy_ functions below, and puts the thread_ functions
  * into its ops. Its record lists that file and thread.c, stack.c, events.c, timer.c,
- * ../rt/x86_64/switch.S as sources; joining them binds the policy without an indirect call. */
+ * ../rt/x86_64/switch.S as sources; joining them binds the policy without an indirect call. A
+ * policy that remembers things of each task starts a struct of its own with a struct kit_task, and
+ * sets task_size, admit and retire after threads_open. */
 #ifndef KIT_SCHED_THREAD_H
 #define KIT_SCHED_THREAD_H
 
@@ -51,6 +53,11 @@ struct threads {
     size_t known;     /* in `all` */
     size_t alive;     /* of these, not finished */
     size_t ready;     /* of these, READY */
+    size_t task_size; /* of a task object: a policy with more to remember makes it larger */
+    /* NULL, or: a policy with shares looks at a new task before it is ready. 0 or spawn's error. */
+    int (*admit)(struct threads *threads, struct kit_task *task, const struct kit_task_spec *spec);
+    /* NULL, or: a task that was admitted has ended. */
+    void (*retire)(struct threads *threads, struct kit_task *task);
     char message[64]; /* of a panic */
 #ifdef __SANITIZE_ADDRESS__
     void *fake_stack;

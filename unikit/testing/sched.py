@@ -43,7 +43,8 @@ def check_scheduler(component: Scheduler | type[Scheduler],
 def _check_words(record: Scheduler, report: Report) -> None:
     """Compare what the record says with what the C side says."""
     component = load.component(record)
-    claimed = frozenset({"threads"} if component.features & 1 else ())
+    words = {"threads": 1, "priorities": 2, "weights": 4, "reservations": 8}
+    claimed = frozenset(word for word, bit in words.items() if component.features & bit)
     name = report.ffi.string(component.id).decode()
     for what, here, there in (("features", sorted(record.features), sorted(claimed)),
                               ("id", record.id, name), ("abi", record.abi, component.abi)):

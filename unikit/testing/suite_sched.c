@@ -163,6 +163,7 @@ int kit_suite_sched(const struct kit_sched_component *component, const uint64_t 
         sched_suite_threads(&b);
         sched_suite_crowd(&b);
         sched_suite_sync(&b);
+        sched_suite_share(&b);
     }
     return report->failures - before;
 }

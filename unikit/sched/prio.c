@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/* sched.prio: fixed priorities, 64 levels, FIFO within each, with priority inheritance.
+ * Source: L. Sha, R. Rajkumar, J. P. Lehoczky, «Priority inheritance protocols: an approach to
+ * real-time synchronization», IEEE Transactions on Computers 39(9), 1990 (the basic protocol).
+ *
+ * One list per level and a bitmap of the levels that have a task: picking is one find-last-set. A
+ * task's level is the highest of its own priority and of the levels of all tasks that depend on it,
+ * through any number of others:
+ *
+ *     level(t) = max(own(t), max { level(d) : d depends on t })
+ *
+ * Invariants: a READY task is in the list of its level; a level's bit is set exactly if its list is
+ * not empty. Guarantee: when a task stops, the one that runs next is one of the highest level that
+ * is ready; tasks of lower levels may wait for ever.
+ *
+ * Cost: pick, ready, yield O(1); a change of who depends on whom O(dependants) for each task along
+ * the chain whose level changes by it. 72 bytes per task, 1 KiB for the lists. */
+#include <unikit/rt/bits.h>
+#include <unikit/sched/thread.h>
+
+enum { PRIO_STACK, PRIO_GUARD, PRIO_CACHED, PRIO_MEASURE };
+enum { PRIO_LEVELS = KIT_SCHED_PRIORITY_MAX + 1 };
+
+struct prio_task {
+    struct kit_task task;
+    uint32_t own;           /* as asked for */
+    uint32_t level;         /* with what others lend */
+    struct prio_task *on;   /* it waits for what this one holds; NULL: for nothing */
+    struct kit_list lender; /* in on->lenders */
+    struct kit_list lenders;
+};
+
+struct prio {
+    struct threads threads;
+    uint64_t levels; /* bit per list that is not empty */
+    size_t left;     /* runs of this turn */
+    struct kit_list ready[PRIO_LEVELS];
+};
+
+static struct prio *prio_of(struct threads *threads)
+{
+    return (struct prio *)threads;
+}
+
+static struct prio_task *prio_task_of(const struct kit_task *task)
+{
+    return (struct prio_task *)(uintptr_t)task;
+}
+
+/* ---- the queue ----------------------------------------------------------------------------------
+ */
+
+void thread_policy_begin(struct threads *threads)
+{
+    prio_of(threads)->left = threads->ready;
+}
+
+void thread_policy_ready(struct threads *threads, struct kit_task *task)
+{
+    struct prio *prio = prio_of(threads);
+    uint32_t level = prio_task_of(task)->level;
+    kit_list_push_back(&prio->ready[level], &task->link);
+    prio->levels |= UINT64_C(1) << level;
+}
+
+static void prio_take(struct prio *prio, struct kit_task *task)
+{
+    uint32_t level = prio_task_of(task)->level;
+    kit_list_remove(&task->link);
+    if (kit_list_empty(&prio->ready[level]))
+        prio->levels &= ~(UINT64_C(1) << level);
+}
+
+struct kit_task *thread_policy_next(struct threads *threads)
+{
+    struct prio *prio = prio_of(threads);
+    if (prio->left == 0 || prio->levels == 0)
+        return NULL;
+    prio->left--;
+    struct kit_list *link = prio->ready[kit_fls64(prio->levels)].next;
+    struct kit_task *task = KIT_CONTAINER_OF(link, struct kit_task, link);
+    prio_take(prio, task);
+    return task;
+}
+
+/* ---- inheritance --------------------------------------------------------------------------------
+ */
+
+static uint32_t prio_due(const struct prio_task *task)
+{
+    uint32_t level = task->own;
+    for (const struct kit_list *link = task->lenders.next; link != &task->lenders;
+         link = link->next) {
+        uint32_t lent = KIT_CONTAINER_OF(link, struct prio_task, lender)->level;
+        level = lent > level ? lent : level;
+    }
+    return level;
+}
+
+/* Brings the level of a task up to date, and of those it depends on. In a circle of tasks that wait
+ * for each other (a deadlock) it ends when a level stays. */
+static void prio_update(struct prio *prio, struct prio_task *task)
+{
+    for (; task != NULL; task = task->on) {
+        uint32_t level = prio_due(task);
+        if (level == task->level)
+            return;
+        if (task->task.state == THREAD_READY) {
+            prio_take(prio, &task->task);
+            task->level = level;
+            thread_policy_ready(&prio->threads, &task->task);
+        }
+        task->level = level;
+    }
+}
+
+static void prio_depend(struct kit_sched *s, struct kit_task *which, struct kit_task *on)
+{
+    struct prio *prio = prio_of(threads_of(s));
+    struct prio_task *task = prio_task_of(which), *before = task->on;
+    if (before != NULL) {
+        kit_list_remove(&task->lender);
+        task->on = NULL;
+        prio_update(prio, before);
+    }
+    if (on != NULL) {
+        task->on = prio_task_of(on);
+        kit_list_push_back(&task->on->lenders, &task->lender);
+        prio_update(prio, task->on);
+    }
+}
+
+/* ---- tasks --------------------------------------------------------------------------------------
+ */
+
+static int prio_admit(struct threads *threads, struct kit_task *which,
+                      const struct kit_task_spec *spec)
+{
+    struct prio_task *task = prio_task_of(which);
+    (void)threads;
+    task->own = spec->share != NULL ? spec->share->priority : spec->priority;
+    task->level = task->own;
+    task->on = NULL;
+    kit_list_init(&task->lender);
+    kit_list_init(&task->lenders);
+    return task->own < PRIO_LEVELS ? 0 : KIT_EINVAL;
+}
+
+/* Whoever still depends on a task that ended depends on nobody. */
+static void prio_retire(struct threads *threads, struct kit_task *which)
+{
+    (void)threads;
+    struct kit_list *link;
+    while ((link = kit_list_pop_front(&prio_task_of(which)->lenders)) != NULL)
+        KIT_CONTAINER_OF(link, struct prio_task, lender)->on = NULL;
+}
+
+static int prio_set_share(struct kit_sched *s, struct kit_task *task,
+                          const struct kit_task_share *share)
+{
+    if (share->priority >= PRIO_LEVELS)
+        return KIT_EINVAL;
+    prio_task_of(task)->own = share->priority;
+    prio_update(prio_of(threads_of(s)), prio_task_of(task));
+    return 0;
+}
+
+static void prio_get_share(const struct kit_sched *s, const struct kit_task *task,
+                           struct kit_task_share *out)
+{
+    (void)s;
+    *out = (struct kit_task_share){.priority = prio_task_of(task)->level};
+}
+
+/* ---- looking, opening, closing
+ * -------------------------------------------------------------------- */
+
+static int prio_check(const struct kit_sched *s)
+{
+    const struct prio *prio = (const struct prio *)(const void *)s;
+    size_t left = prio->threads.ready;
+    for (uint32_t level = 0; level < PRIO_LEVELS; level++) {
+        const struct kit_list *list = &prio->ready[level], *link = list->next;
+        if (kit_list_empty(list) == (prio->levels >> level & 1))
+            return KIT_ECORRUPT;
+        for (; link != list && left > 0; link = link->next, left--) {
+            const struct kit_task *task = KIT_CONTAINER_OF(link, struct kit_task, link);
+            if (link->next->prev != link || task->state != THREAD_READY ||
+                prio_task_of(task)->level != level || prio_due(prio_task_of(task)) != level)
+                return KIT_ECORRUPT;
+        }
+        if (link != list)
+            return KIT_ECORRUPT;
+    }
+    return left == 0 ? threads_check(&prio->threads) : KIT_ECORRUPT;
+}
+
+static void prio_close(struct kit_sched *s)
+{
+    struct prio *prio = prio_of(threads_of(s));
+    struct kit_alloc *alloc = prio->threads.events.alloc;
+    threads_close(&prio->threads);
+    kit_alloc_free(alloc, prio, sizeof(*prio), alignof(struct prio));
+}
+
+static const struct kit_sched_ops prio_ops = {
+    .turn = thread_turn,
+    .deadline_ns = thread_deadline_ns,
+    .post = events_post,
+    .cancel_work = events_cancel_work,
+    .arm = events_arm,
+    .cancel = events_cancel,
+    .spawn = thread_spawn,
+    .current = thread_current,
+    .yield = thread_yield,
+    .block = thread_block,
+    .wake = thread_wake,
+    .exit = thread_exit,
+    .join = thread_join,
+    .stats = thread_stats,
+    .check = prio_check,
+    .close = prio_close,
+    .set_share = prio_set_share,
+    .get_share = prio_get_share,
+    .depend = prio_depend,
+};
+
+static int prio_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,
+                     struct kit_sched **out)
+{
+    struct prio *prio = kit_alloc_alloc(alloc, sizeof(*prio), alignof(struct prio));
+    if (prio == NULL)
+        return KIT_ENOMEM;
+    int rc = threads_open(&prio->threads, env, alloc, (size_t)options[PRIO_STACK],
+                          options[PRIO_GUARD] != 0, (size_t)options[PRIO_CACHED],
+                          options[PRIO_MEASURE] != 0);
+    if (rc != 0) {
+        kit_alloc_free(alloc, prio, sizeof(*prio), alignof(struct prio));
+        return rc;
+    }
+    prio->threads.task_size = sizeof(struct prio_task);
+    prio->threads.admit = prio_admit;
+    prio->threads.retire = prio_retire;
+    prio->levels = prio->left = 0;
+    for (uint32_t level = 0; level < PRIO_LEVELS; level++)
+        kit_list_init(&prio->ready[level]);
+    KIT_SCHED_BIND(&prio->threads.events.base, &prio_ops);
+    *out = &prio->threads.events.base;
+    return 0;
+}
+
+const struct kit_sched_component kit_sched_prio = {
+    .id = "sched.prio",
+    .abi = KIT_SCHED_ABI,
+    .features = KIT_SCHED_THREADS | KIT_SCHED_PRIORITIES,
+    .ops = &prio_ops,
+    .open = prio_open,
+};
