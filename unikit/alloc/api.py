@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unikit import registry
@@ -22,7 +23,12 @@ class Allocator(Component):
     """Base of every allocator's record; ``features`` are those of ``alloc.h`` in lower case.
 
     A record is a choice; :meth:`open` makes it live in this process.
+
+    :cvar for_process: option values that suit a whole Linux program, where they differ from the
+        defaults, which are made for images; ``unikit alloc`` starts from them.
     """
+
+    for_process: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

@@ -18,6 +18,7 @@ class Firstfit(Allocator):
     id = "alloc.firstfit"
     features = frozenset({"reuses", "owns", "walk", "add_region", "unsized", "resize"})
     sources = ("firstfit.c",)
+    for_process = {"blocks": 1 << 20}
 
     blocks: int = option(256, "blocks, used and free ones, that the table can describe",
                          minimum=1, maximum=1 << 20)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unikit import registry
-from unikit.alloc.api import DEFAULT
+from unikit.alloc.api import DEFAULT, Allocator
 from unikit.component import Component, Option
 from unikit.errors import CompositionError, NotFound, UnikitError
 from unikit.image.plan import AppOption, PackedFile, Plan
@@ -300,3 +300,25 @@ def resolve(wish: Wish) -> Plan:
         return _Resolver(wish).plan()
     except NotFound as error:
         raise CompositionError([str(error)]) from error
+
+
+def allocator(choice: Choice | Sequence[Choice], settings: Mapping[str, Any] | None = None
+              ) -> Allocator:
+    """Return the allocator of a choice outside of any image, settings applied to all its layers.
+
+    :param choice: a record, a name, or layers from the outside in: ``"guard,tlsf"``, a sequence.
+    :param settings: option values by ``alloc.NAME.OPTION``.
+    :raises CompositionError: with every problem found.
+    """
+    resolver = _Resolver(Wish("", (), settings=settings or {}))
+    found = resolver.allocator(choice)
+    if found is None and not resolver.problems:
+        resolver.problems.append("alloc: choose one of " + resolver.names("alloc"))
+    if isinstance(found, Allocator):
+        known = resolver.known(found.layers())
+        resolver.problems += [f"{name}: no allocator chosen has that option; known: "
+                              f"{', '.join(known) or 'none'}"
+                              for name in sorted(set(settings or {}) - resolver.used)]
+        if not resolver.problems:
+            return found
+    raise CompositionError(resolver.problems)

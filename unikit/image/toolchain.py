@@ -31,6 +31,13 @@ _CODE = (
     "-fstack-protector-strong", "-mstack-protector-guard=global",
 )
 _KERNEL = ("-mgeneral-regs-only",)  # applications may use floating point and vectors
+_FREESTANDING = ("-ffreestanding", "-nostdinc")
+_LIBRARY = (  # what becomes part of a shared library of the host
+    "-std=gnu11", "-fPIC", "-fvisibility=hidden", "-fno-semantic-interposition",
+    "-ftls-model=initial-exec", "-U_FORTIFY_SOURCE", "-fcf-protection=none",
+    "-fno-stack-clash-protection", "-fno-stack-protector", "-fomit-frame-pointer",
+    "-fasynchronous-unwind-tables", "-fno-math-errno", "-g1",
+)
 _LINK = (
     "-static", "-no-pie", "-nostdlib", "-Wl,--gc-sections", "-Wl,--build-id=none",
     "-Wl,-z,noexecstack", "-Wl,-z,max-page-size=4096", "-Wl,--no-warn-rwx-segments",
@@ -51,6 +58,7 @@ class Unit:
     :ivar includes: folders for ``#include "..."``.
     :ivar flags: further compiler flags.
     :ivar optimise: ``speed``, ``size`` or ``debug``; empty: as the whole image.
+    :ivar library: empty; or ``freestanding`` or ``hosted``: for a shared library of the host.
     """
 
     source: Path
@@ -60,6 +68,7 @@ class Unit:
     includes: tuple[Path, ...] = ()
     flags: tuple[str, ...] = ()
     optimise: str = ""
+    library: str = ""
 
 
 @functools.cache
@@ -152,9 +161,13 @@ def tree_digest(folder: Path, endings: tuple[str, ...] = (".h",)) -> str:
 
 def _flags(unit: Unit, optimise: str) -> list[str]:
     level = _LEVELS[unit.optimise or optimise]
-    flags = [*_CODE, *_WARNINGS, level, *_builtin_includes(), "-I", str(ROOT)]
+    if unit.library == "hosted":
+        flags = [*_LIBRARY, "-D_GNU_SOURCE"]
+    else:
+        flags = [*(_LIBRARY + _FREESTANDING if unit.library else _CODE), *_builtin_includes()]
+    flags += [*_WARNINGS, level, "-I", str(ROOT)]
     flags += [word for folder in unit.includes for word in ("-I", str(folder))]
-    if not unit.application:
+    if not unit.application and unit.library != "hosted":
         flags += _KERNEL
     flags += ["-flto"] if unit.lto else ["-fno-lto", "-fno-tree-loop-distribute-patterns"]
     flags += [f"-D{word}" for word in unit.defines]
@@ -198,6 +211,24 @@ def compile_all(units: Iterable[Unit], optimise: str = "speed") -> list[Path]:
     compiler()  # one clear error instead of one per thread
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(lambda unit: compile_unit(unit, optimise), units))
+
+
+def link_library(objects: Sequence[Path], target: Path, optimise: str = "speed") -> None:
+    """Link objects into a shared library of the host that needs nothing but libc.
+
+    :raises ToolchainError: the linker refused.
+    """
+    from tempfile import TemporaryDirectory
+    with TemporaryDirectory(dir=target.parent) as name:
+        fresh = Path(name) / target.name
+        run((*compiler(), *_LIBRARY, _LEVELS[optimise], "-shared", "-flto=auto",
+             "-flto-partition=one", "-frandom-seed=unikit", f"-ffile-prefix-map={ROOT}=.",
+             f"-ffile-prefix-map={name}=.", "-Wl,--build-id=none", "-Wl,-z,noexecstack",
+             "-Wl,-z,now", "-Wl,-z,relro", "-Wl,--as-needed", "-Wl,--no-undefined",
+             "-Wl,-Bsymbolic-functions", f"-Wl,-soname,{target.name}", *objects, "-o", fresh),
+            cwd=Path(name))
+        fresh.chmod(0o755)
+        fresh.replace(target)
 
 
 def link(objects: Sequence[Path], script: Path, target: Path, optimise: str = "speed",

@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+_RUN = """examples:
+  unikit alloc run --allocator tlsf -- python3 app.py
+  unikit alloc run --allocator tlsf --stats -- git status
+  unikit alloc run --allocator tlsf --reserve 8G -- redis-server
+"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``unikit alloc`` to its parser."""
     verbs = parser.add_subparsers(dest="tool", metavar="VERB", required=True)
     _compare(verbs)
+    _run(verbs)
 
 
 def _verb(verbs: Any, name: str, summary: str, **more: Any) -> argparse.ArgumentParser:
@@ -62,3 +69,20 @@ def _compare(verbs: Any) -> None:
     group.add_argument("--here", action="store_true",
                        help="run the server in this folder, not in an empty one for each run")
     _outputs(one)
+
+
+def _run(verbs: Any) -> None:
+    one = _verb(verbs, "run", "run a program with another allocator", epilog=_RUN)
+    one.add_argument("--allocator", metavar="NAME[,NAME]", required=True,
+                     help="an allocator, or layers over one from the outside in")
+    one.add_argument("--set", metavar="ID.OPTION=VALUE", action="append", default=[],
+                     help="set an option; may be given several times")
+    one.add_argument("--reserve", metavar="SIZE",
+                     help="address space for the heap; default: as much as the machine has memory")
+    one.add_argument("--hugepages", action="store_true",
+                     help="ask the kernel for transparent huge pages")
+    one.add_argument("--stats", action="store_true",
+                     help="print statistics of each process when it exits")
+    one.add_argument("--json", metavar="FILE",
+                     help="append them to a file instead, a line of JSON for each process")
+    one.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ARGS")

@@ -1,0 +1,65 @@
+"""The preload library: semantics of the malloc family, for every component."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from preload_harness import NAMES, build, features, library, run
+
+from unikit.alloc import Tlsf
+from unikit.image import preload
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the programs of this module are compiled."""
+    return tmp_path_factory.mktemp("preload")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_whole_family_keeps_its_contract(folder: Path, name: str) -> None:
+    """Programs depend on the corners: zero sizes, errno, refusals, alignment, zeroed memory."""
+    family = build(folder, "family.c")
+    done = run(name, family, *(["reuses"] if "reuses" in features(name) else []))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_library_needs_nothing_but_libc() -> None:
+    """A preloaded library that pulls in others changes the program it serves."""
+    shown = subprocess.run(["readelf", "-dW", library("tlsf")], capture_output=True, text=True,
+                           check=True).stdout
+    needed = set(re.findall(r"NEEDED.*\[(.*)\]", shown))
+    assert needed <= {"libc.so.6", "ld-linux-x86-64.so.2"}
+
+
+def test_only_the_family_is_exported() -> None:
+    """Any other name could take the place of a function of the program."""
+    shown = subprocess.run(["nm", "-D", "--defined-only", library("tlsf")], capture_output=True,
+                           text=True, check=True).stdout
+    names = {line.split()[-1] for line in shown.splitlines()}
+    strange = {name for name in names if not re.match(
+        r"(__libc_|__posix_)?(malloc|calloc|realloc|free|memalign|valloc|pvalloc)|reallocarray$"
+        r"|aligned_alloc$|posix_memalign$|malloc_|mall(opt|info)|c?free|_Z(nw|na|dl|da)", name)}
+    assert not strange
+    assert {"malloc", "free_aligned_sized", "cfree", "malloc_info", "_Znwm",
+            "_ZdaPvSt11align_val_tRKSt9nothrow_t"} <= names
+
+
+def test_a_library_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second use must not wait for a compiler, and options make another library."""
+    first = library("tlsf")
+    monkeypatch.setenv("CC", "/nonexistent")
+    assert preload.library(preload.choose("tlsf")) == first
+    monkeypatch.undo()
+    assert preload.library(Tlsf(pool="64M")) != first
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_are_printed_at_exit(name: str) -> None:
+    """The counts are the component's own; a program that allocates has some."""
+    done = run(name, "/bin/ls", "/", UNIKIT_ALLOC_STATS="1")
+    match = re.search(rf"alloc\.{name} in ls .*: (\d+) allocations, (\d+) frees", done.stderr)
+    assert match and int(match[1]) > int(match[2]) > 0
