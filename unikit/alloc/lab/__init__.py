@@ -11,6 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unikit.alloc.lab.replayer import Latency as Latency
+    from unikit.alloc.lab.replayer import Result as Result
+    from unikit.alloc.lab.replayer import Sample as Sample
+    from unikit.alloc.lab.replayer import replay as replay
     from unikit.alloc.lab.symbols import Site as Site
     from unikit.alloc.lab.trace import Event as Event
     from unikit.alloc.lab.trace import Op as Op
@@ -19,11 +23,13 @@ if TYPE_CHECKING:
     from unikit.alloc.lab.trace import Trace as Trace
 
 _HOME = {
-    "Event": "trace", "Op": "trace", "Site": "symbols", "Summary": "trace", "Thread": "trace",
-    "Trace": "trace",
+    "Event": "trace", "Latency": "replayer", "Op": "trace", "Result": "replayer",
+    "Sample": "replayer", "Site": "symbols", "Summary": "trace", "Thread": "trace",
+    "Trace": "trace", "replay": "replayer",
 }
 
-__all__ = ["Event", "Op", "Site", "Summary", "Thread", "Trace"]
+__all__ = ["Event", "Latency", "Op", "Result", "Sample", "Site", "Summary", "Thread", "Trace",
+           "replay"]
 
 
 def __getattr__(name: str) -> Any:
