@@ -1,103 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Two-level segregated fit: constant time, immediate coalescing, good fit.
- * Source: Masmano, Ripoll, Crespo, Real, «TLSF: a new dynamic memory allocator for real-time
- * systems», ECRTS 2004.
- *
- * Free blocks hang in lists, one per size class. A class number counts first-level powers of two
- * and, in its low four bits, sixteen second-level steps of each; below 512 bytes every multiple of
- * 16 has a class of its own. A bitmap says which lists have a block, and a bitmap of its words
- * which words are not zero, so that two find-first-set steps lead to the next larger block.
- *
- * A block's border tag lies in the 16 bytes before its payload; the first half of them belongs to
- * the payload of the block before, unless that one is free:
- *
- *     b                              b + 16                    b + size
- *     | size of the block before |  size | flags  | payload ...      ... 8 bytes |  size | flags
- *                                                                ^ the next block's first half
- *
- * Invariants: two free blocks never touch; PREVIOUS_FREE tells the truth, and then the first half
- * is right; a class's bit is set exactly if its list has a block; list heads of empty classes are
- * not initialised. A region ends in a used block of size 0. Cost: every operation but check, walk
- * and owns is O(1), opening included (a realloc that moves copies); 8 bytes per block, at least 32
- * bytes, and 8 bytes per class that the largest region can need (1.3 KiB for 128 KiB).
- * A block freed twice is found as long as its tag has not been given out anew. */
-#include <unikit/alloc/alloc.h>
-#include <unikit/rt/bits.h>
-
-#ifndef KIT_TLSF_STEP_BITS
-#define KIT_TLSF_STEP_BITS 4 /* 2^n second-level steps per power of two */
-#endif
-
-enum { OPTION_POOL };
-enum { FREE = 1, PREVIOUS_FREE = 2 };
-enum { UNIT = KIT_ALLOC_ALIGN_MIN, BLOCK_MIN = 32, TAG = 8 /* bytes used beside the payload */ };
-enum { STEPS = 1 << KIT_TLSF_STEP_BITS };
-enum { WORDS = (48 - 4 - KIT_TLSF_STEP_BITS + 1) * STEPS / 64 }; /* for blocks below 2^47 bytes */
-/* For size: these run rarely. */
-#define COLD __attribute__((cold))
-#define REQUEST_MAX ((size_t)1 << 45) /* of size and of alignment: their sum does not overflow */
-
-struct block {
-    size_t before; /* size of the block before, if that is free */
-    size_t tag;    /* size | FREE | PREVIOUS_FREE */
-    /* here the payload begins; in a free block: */
-    struct block *next;
-    struct block **link; /* what points to this block: a head, or the `next` of another */
-};
-
-struct region {
-    struct region *next;
-    size_t size; /* of all its blocks */
-    struct block first[];
-};
-
-struct tlsf {
-    struct kit_alloc alloc;
-    uint64_t words; /* bit per word of `map` */
-    struct block **heads;
-    size_t classes; /* heads */
-    size_t used, peak;
-    uint64_t allocations, frees;
-    uint64_t map[WORDS]; /* bit per class */
-    struct region *regions;
-    size_t capacity;
-    uint64_t failures;
-};
-
-static struct tlsf *tlsf_of(const struct kit_alloc *a)
-{
-    return (struct tlsf *)(uintptr_t)a;
-}
-
-static size_t tlsf_size(const struct block *block)
-{
-    return block->tag & ~(size_t)(UNIT - 1);
-}
-
-static struct block *tlsf_at(const struct block *block, size_t offset)
-{
-    return (struct block *)((uintptr_t)block + offset);
-}
-
-static void *tlsf_payload(const struct block *block)
-{
-    return (void *)((uintptr_t)block + offsetof(struct block, next));
-}
-
-/* Block size for a request of at most REQUEST_MAX bytes. */
-static size_t tlsf_need(size_t size)
-{
-    size_t need = kit_align_up(size + TAG, UNIT);
-    return need < BLOCK_MIN ? BLOCK_MIN : need;
-}
-
-/* The class whose smallest size is the largest one <= size. */
-static size_t tlsf_class(size_t size)
-{
-    size_t units = size / UNIT;
-    unsigned power = kit_fls64(units | STEPS) - KIT_TLSF_STEP_BITS;
-    return power * STEPS + (units >> power);
-}
+/* Two-level segregated fit: allocation, freeing, resizing, opening, further regions. */
+#include <unikit/alloc/tlsf/tlsf.h>
 
 /* A free block of at least `size` bytes: the head of its own class if that is large enough, else
  * the head of the next class that has one. */
@@ -124,6 +27,8 @@ static void tlsf_unlink(struct tlsf *t, struct block *block)
 {
     struct block *next = block->next;
     *block->link = next;
+    if (KIT_UNLIKELY(block == t->cursor))
+        t->cursor = next;
     if (next) {
         next->link = block->link;
         return;
@@ -175,15 +80,23 @@ static void tlsf_give(struct tlsf *t, struct block *block)
     tlsf_put(t, block, size);
 }
 
+static COLD void tlsf_rise(struct tlsf *t, uintptr_t end)
+{
+    if (end <= (uintptr_t)t->end)
+        t->high = end;
+}
+
 static void tlsf_account(struct tlsf *t, const struct block *block)
 {
+    uintptr_t end = (uintptr_t)block + tlsf_size(block);
+    if (KIT_UNLIKELY(end > t->high))
+        tlsf_rise(t, end);
     t->used += tlsf_size(block) - TAG;
     if (t->peak < t->used)
         t->peak = t->used;
 }
 
-/* Gives out the first `need` bytes of a block that was taken out of its list. */
-static void *tlsf_use(struct tlsf *t, struct block *block, size_t need)
+void *tlsf_use(struct tlsf *t, struct block *block, size_t need)
 {
     size_t size = tlsf_size(block), flag = block->tag & PREVIOUS_FREE;
     if (size - need >= BLOCK_MIN) {
@@ -223,22 +136,43 @@ static COLD struct block *tlsf_take_aligned(struct tlsf *t, size_t need, size_t 
     return tlsf_at(block, gap);
 }
 
+/* The rare requests: aligned ones, and those for which memory must be had first. */
+static COLD struct block *tlsf_take_rare(struct tlsf *t, size_t size, size_t align)
+{
+    size_t need = tlsf_need(size);
+    if (size > REQUEST_MAX || align > REQUEST_MAX)
+        return NULL;
+    if (align > UNIT) {
+        struct block *block = tlsf_take_aligned(t, need, align);
+        if (block)
+            return block;
+        return tlsf_grow(t, need + align + UNIT) ? tlsf_take_aligned(t, need, align) : NULL;
+    }
+    struct block *block = tlsf_grow(t, need) ? tlsf_find(t, need) : NULL;
+    if (block)
+        tlsf_unlink(t, block);
+    return block;
+}
+
+struct block *tlsf_take(struct tlsf *t, size_t size, size_t align)
+{
+    struct block *block = NULL;
+    if (KIT_LIKELY(size <= REQUEST_MAX && align <= UNIT)) {
+        block = tlsf_find(t, tlsf_need(size));
+        if (KIT_LIKELY(block)) {
+            tlsf_unlink(t, block);
+            return block;
+        }
+    }
+    block = tlsf_take_rare(t, size, align);
+    t->failures += !block;
+    return block;
+}
+
 static void *tlsf_alloc(struct kit_alloc *a, size_t size, size_t align)
 {
-    struct tlsf *t = tlsf_of(a);
-    struct block *block = NULL;
-    size_t need = tlsf_need(size);
-    if (KIT_LIKELY(size <= REQUEST_MAX && align <= UNIT)) {
-        block = tlsf_find(t, need);
-        if (KIT_LIKELY(block))
-            tlsf_unlink(t, block);
-    } else if (size <= REQUEST_MAX && align <= REQUEST_MAX) {
-        block = tlsf_take_aligned(t, need, align);
-    }
-    if (KIT_LIKELY(block))
-        return tlsf_use(t, block, need);
-    t->failures++;
-    return NULL;
+    struct block *block = tlsf_take(tlsf_of(a), size, align);
+    return KIT_LIKELY(block) ? tlsf_use(tlsf_of(a), block, tlsf_need(size)) : NULL;
 }
 
 /* The block of a payload in use. */
@@ -264,7 +198,7 @@ static void tlsf_free(struct kit_alloc *a, void *payload, size_t size, size_t al
 }
 
 /* Frees what a used block has beyond `need` bytes. */
-static void tlsf_trim(struct tlsf *t, struct block *block, size_t need)
+static void tlsf_cut(struct tlsf *t, struct block *block, size_t need)
 {
     size_t rest = tlsf_size(block) - need;
     if (rest >= BLOCK_MIN) {
@@ -301,7 +235,7 @@ static void *tlsf_fit(struct tlsf *t, struct block *block, size_t old_size, size
         memmove(tlsf_payload(target), tlsf_payload(block), old_size);
         target->tag = room + before; /* nothing free touches a free block */
     }
-    tlsf_trim(t, target, need);
+    tlsf_cut(t, target, need);
     return tlsf_payload(target);
 }
 
@@ -343,116 +277,6 @@ static size_t tlsf_usable_size(const struct kit_alloc *a, const void *payload, s
     return tlsf_size(tlsf_used(payload)) - TAG;
 }
 
-static void tlsf_stats(const struct kit_alloc *a, struct kit_alloc_stats *out)
-{
-    const struct tlsf *t = tlsf_of(a);
-    size_t largest = 0;
-    if (t->words) {
-        unsigned word = kit_fls64(t->words);
-        largest = tlsf_size(t->heads[word * 64 + kit_fls64(t->map[word])]) - TAG;
-    }
-    *out = (struct kit_alloc_stats){
-        .capacity = t->capacity,
-        .used = t->used,
-        .peak = t->peak,
-        .blocks = t->allocations - t->frees,
-        .largest_free = largest,
-        .allocations = t->allocations,
-        .frees = t->frees,
-        .failures = t->failures,
-    };
-}
-
-/* The region with the lowest address above `region` (NULL: the lowest of all). */
-static const struct region *tlsf_region_after(const struct tlsf *t, const struct region *region)
-{
-    const struct region *found = NULL;
-    for (const struct region *each = t->regions; each; each = each->next)
-        if ((uintptr_t)each > (uintptr_t)region && (!found || (uintptr_t)each < (uintptr_t)found))
-            found = each;
-    return found;
-}
-
-/* Whether a region is sound; adds up its blocks. */
-static bool tlsf_check_region(const struct region *region, size_t *free, size_t *used,
-                              size_t *bytes)
-{
-    const struct block *block = region->first;
-    const struct block *end = tlsf_at(block, region->size);
-    size_t before = 0; /* size of the block before if it is free */
-    for (;;) {
-        size_t size = tlsf_size(block);
-        bool is_free = block->tag & FREE;
-        if (!(block->tag & PREVIOUS_FREE) != !before || (before && block->before != before))
-            return false;
-        if (block == end)
-            return size == 0 && !is_free;
-        if (size < BLOCK_MIN || size > (uintptr_t)end - (uintptr_t)block || (is_free && before))
-            return false;
-        *(is_free ? free : used) += 1;
-        *bytes += is_free ? 0 : size - TAG;
-        before = is_free ? size : 0;
-        block = tlsf_at(block, size);
-    }
-}
-
-/* Whether the lists hold `expected` blocks in all, each in its own class, and the bitmaps agree. */
-static bool tlsf_check_lists(const struct tlsf *t, size_t expected)
-{
-    for (size_t index = 0; index < (size_t)WORDS * 64; index++) {
-        uint64_t map = t->map[index / 64];
-        if ((t->words >> (index / 64) & 1) != (map != 0))
-            return false;
-        if (!(map >> (index % 64) & 1))
-            continue;
-        if (index >= t->classes || !t->heads[index])
-            return false;
-        struct block **link = &t->heads[index];
-        for (struct block *b = *link; b; link = &b->next, b = *link)
-            if (expected-- == 0 || b->link != link || !(b->tag & FREE) ||
-                tlsf_class(tlsf_size(b)) != index)
-                return false;
-    }
-    return expected == 0;
-}
-
-static int tlsf_check(const struct kit_alloc *a)
-{
-    const struct tlsf *t = tlsf_of(a);
-    size_t free = 0, used = 0, bytes = 0;
-    for (const struct region *region = t->regions; region; region = region->next)
-        if (!tlsf_check_region(region, &free, &used, &bytes))
-            return KIT_ECORRUPT;
-    bool sound = tlsf_check_lists(t, free) && bytes == t->used && t->used <= t->peak &&
-                 used == t->allocations - t->frees && t->peak <= t->capacity;
-    return sound ? 0 : KIT_ECORRUPT;
-}
-
-static int tlsf_walk(const struct kit_alloc *a,
-                     int (*visit)(void *argument, void *block, size_t size, bool used),
-                     void *argument)
-{
-    const struct region *region = NULL;
-    while ((region = tlsf_region_after(tlsf_of(a), region)))
-        for (struct block *b = tlsf_at(region->first, 0); tlsf_size(b);
-             b = tlsf_at(b, tlsf_size(b))) {
-            int stop = visit(argument, tlsf_payload(b), tlsf_size(b) - TAG, !(b->tag & FREE));
-            if (stop)
-                return stop;
-        }
-    return 0;
-}
-
-static int tlsf_is_it(void *argument, void *block, size_t size, bool used)
-{
-    return (void)size, used && block == argument;
-}
-
-static bool tlsf_owns(const struct kit_alloc *a, const void *block)
-{
-    return tlsf_walk(a, tlsf_is_it, (void *)(uintptr_t)block);
-}
-
 /* Moves the list heads to a larger table at `place`. */
 static COLD void tlsf_move_heads(struct tlsf *t, uintptr_t place, size_t classes)
 {
@@ -466,7 +290,7 @@ static COLD void tlsf_move_heads(struct tlsf *t, uintptr_t place, size_t classes
     t->classes = classes;
 }
 
-static COLD int tlsf_add_region(struct kit_alloc *a, void *memory, size_t size)
+COLD int tlsf_add_region(struct kit_alloc *a, void *memory, size_t size)
 {
     struct tlsf *t = tlsf_of(a);
     uintptr_t start = kit_align_up((uintptr_t)memory, UNIT);
@@ -500,7 +324,11 @@ static const struct kit_alloc_ops tlsf_ops = {
     .owns = tlsf_owns,
     .walk = tlsf_walk,
     .add_region = tlsf_add_region,
+    .zeroed = tlsf_zeroed,
     .resize = tlsf_resize,
+    .source = tlsf_source,
+    .tick = tlsf_tick,
+    .trim = tlsf_trim,
 };
 
 static COLD int tlsf_open(const uint64_t *options, void *memory, size_t size,
@@ -519,8 +347,11 @@ static COLD int tlsf_open(const uint64_t *options, void *memory, size_t size,
     *t = (struct tlsf){.words = 0};
     KIT_ALLOC_BIND(&t->alloc, &tlsf_ops);
     int result = tlsf_add_region(&t->alloc, t + 1, end - (uintptr_t)(t + 1));
-    if (result == 0)
+    if (result == 0) {
+        t->high = UINTPTR_MAX;
+        t->end = tlsf_at(t->regions->first, t->regions->size);
         *out = &t->alloc;
+    }
     return result;
 }
 
@@ -528,7 +359,9 @@ const struct kit_alloc_component kit_alloc_tlsf = {
     .id = "alloc.tlsf",
     .abi = KIT_ALLOC_ABI,
     .features = KIT_ALLOC_REUSES | KIT_ALLOC_BOUNDED | KIT_ALLOC_OWNS | KIT_ALLOC_WALK |
-                KIT_ALLOC_ADD_REGION | KIT_ALLOC_UNSIZED | KIT_ALLOC_RESIZE,
+                KIT_ALLOC_ADD_REGION | KIT_ALLOC_UNSIZED | KIT_ALLOC_RESIZE | KIT_ALLOC_PAGES |
+                KIT_ALLOC_ZEROED,
     .ops = &tlsf_ops,
     .open = tlsf_open,
+    .bounds = tlsf_bounds,
 };

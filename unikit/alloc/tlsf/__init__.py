@@ -16,8 +16,9 @@ class Tlsf(Allocator):
     """
 
     id = "alloc.tlsf"
-    features = frozenset({"reuses", "bounded", "owns", "walk", "add_region", "unsized", "resize"})
-    sources = ("tlsf.c",)
+    features = frozenset({"reuses", "bounded", "owns", "walk", "add_region", "unsized",
+                          "resize", "pages", "zeroed"})
+    sources = ("tlsf.c", "pages.c", "views.c")
     reference = ("Masmano, Ripoll, Crespo, Real, TLSF: a new dynamic memory allocator for "
                  "real-time systems, ECRTS 2004")
 
