@@ -120,7 +120,7 @@ class Model(RuleBasedStateMachine):
             walked = self.heap.walk()
             assert [each.address for each in walked if each.used] == [low for low, _ in spans]
             assert sum(each.size for each in walked if each.used) == stats.used
-        outside = self.memory[:self.offset] + self.memory[self.offset + self.size:]
+        outside = [*self.memory[:self.offset], *self.memory[self.offset + self.size:]]
         assert set(outside) == {0x5A}
 
     def teardown(self) -> None:

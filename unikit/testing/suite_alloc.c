@@ -10,24 +10,28 @@ static void test_claims(struct suite *s)
 {
     KIT_TEST(s->report, "features claimed are present, others absent");
     const struct kit_alloc_component *c = s->component;
-    KIT_REQUIRE(s->report, c->id != NULL && c->ops != NULL && c->open != NULL);
+    KIT_REQUIRE(s->report, c->id != NULL && c->ops != NULL);
+    KIT_CHECK(s->report, has(s, KIT_ALLOC_LAYER) == (c->wrap != NULL));
+    KIT_CHECK(s->report, has(s, KIT_ALLOC_LAYER) == (c->open == NULL));
     KIT_CHECK(s->report, strlen(c->id) > 6 && memcmp(c->id, "alloc.", 6) == 0);
     KIT_CHECK_EQUAL(s->report, c->abi, KIT_ALLOC_ABI);
     const struct kit_alloc_ops *ops = c->ops;
     KIT_REQUIRE(s->report, ops->alloc && ops->free && ops->realloc && ops->usable_size &&
                                ops->stats && ops->check);
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_OWNS) == (ops->owns != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_WALK) == (ops->walk != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_ADD_REGION) == (ops->add_region != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_SCOPES) == (ops->mark != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_SCOPES) == (ops->release != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_RESIZE) == (ops->resize != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_ZEROED) == (ops->zeroed != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_THREADS) == (ops->attach != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_THREADS) == (ops->detach != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_PAGES) == (ops->source != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_PAGES) == (ops->tick != NULL));
-    KIT_CHECK(s->report, has(s, KIT_ALLOC_PAGES) == (ops->trim != NULL));
+    uint32_t f = c->features;
+    KIT_CHECK_SAYS(s->report, !(s->features & ~f), "more features than the component has");
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_OWNS) == !(ops->owns != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_WALK) == !(ops->walk != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_ADD_REGION) == !(ops->add_region != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_SCOPES) == !(ops->mark != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_SCOPES) == !(ops->release != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_RESIZE) == !(ops->resize != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_ZEROED) == !(ops->zeroed != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_THREADS) == !(ops->attach != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_THREADS) == !(ops->detach != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_PAGES) == !(ops->source != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_PAGES) == !(ops->tick != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_PAGES) == !(ops->trim != NULL));
 }
 
 static void test_small_memory(struct suite *s)
@@ -36,7 +40,7 @@ static void test_small_memory(struct suite *s)
     for (size_t size = 0; size < SIZE_MIN; size += size < 64 ? 1 : 13) {
         memset(s->memory, STRIP_BYTE, s->size);
         struct kit_alloc *a = NULL;
-        int result = s->component->open(s->options, s->memory + STRIP, size, &a);
+        int result = open_at(s, s->memory + STRIP, size, &a);
         if (result == 0) {
             s->a = a;
             KIT_CHECK(s->report, stats_of(s).capacity <= size);
@@ -261,15 +265,17 @@ static void test_realloc(struct suite *s)
     }
 }
 
-int kit_suite_alloc(const struct kit_alloc_component *component, const uint64_t *options,
-                    void *memory, size_t size, struct kit_report *report)
+int kit_suite_alloc_layers(const struct kit_alloc_choice *choices, size_t count, uint32_t features,
+                           void *memory, size_t size, struct kit_report *report)
 {
     static void (*const tests[])(struct suite *) = {
         test_small_memory, test_fresh,      test_alignments, test_zero_size, test_usable_size,
         test_impossible,   test_exhaustion, test_coalescing, test_realloc,
     };
-    struct suite s = {.component = component,
-                      .options = options,
+    struct suite s = {.component = choices->component,
+                      .choices = choices,
+                      .count = count,
+                      .features = features,
                       .report = report,
                       .memory = memory,
                       .size = size};
@@ -278,10 +284,17 @@ int kit_suite_alloc(const struct kit_alloc_component *component, const uint64_t 
     if (report->failures != before)
         return report->failures - before;
     if (size < (size_t)2 * SIZE_MIN ||
-        component->open(options, s.memory + STRIP, size - (size_t)2 * STRIP, &s.a) == KIT_ENOMEM)
+        open_at(&s, s.memory + STRIP, size - (size_t)2 * STRIP, &s.a) == KIT_ENOMEM)
         return KIT_ENOMEM;
     for (size_t i = 0; i < KIT_ARRAY_SIZE(tests); i++)
         tests[i](&s);
     kit_suite_alloc_features(&s);
     return report->failures - before;
+}
+
+int kit_suite_alloc(const struct kit_alloc_component *component, const uint64_t *options,
+                    void *memory, size_t size, struct kit_report *report)
+{
+    struct kit_alloc_choice choice = {component, options};
+    return kit_suite_alloc_layers(&choice, 1, component->features, memory, size, report);
 }

@@ -12,6 +12,11 @@
  * or KIT_ENOMEM: the component does not open in so little memory. */
 int kit_suite_alloc(const struct kit_alloc_component *component, const uint64_t *options,
                     void *memory, size_t size, struct kit_report *report);
+
+/* The same for an allocator with layers: `choices` from the outside in, as kit_alloc_compose takes
+ * them. `features`: those that the outermost layer has over what it stands on. */
+int kit_suite_alloc_layers(const struct kit_alloc_choice *choices, size_t count, uint32_t features,
+                           void *memory, size_t size, struct kit_report *report);
 /* cdef: end */
 
 #endif

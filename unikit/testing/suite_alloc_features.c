@@ -107,7 +107,7 @@ static void test_add_region(struct suite *s)
     for (size_t part = 8; part >= 2; part /= 2) {
         size_t first = inside / part;
         struct kit_alloc *probe;
-        if (s->component->open(s->options, s->memory + STRIP, first, &probe) != 0)
+        if (open_at(s, s->memory + STRIP, first, &probe) != 0)
             continue; /* too small for this component */
         if (!open_part(s, 0, first))
             return;
@@ -136,11 +136,11 @@ static void test_instances(struct suite *s)
     KIT_TEST(s->report, "two instances know nothing of each other");
     size_t half = (s->size - (size_t)2 * STRIP) / 2;
     struct kit_alloc *other;
-    if (!open_fresh(s) || s->component->open(s->options, s->memory + STRIP, half, &other) != 0)
+    if (!open_fresh(s) || open_at(s, s->memory + STRIP, half, &other) != 0)
         return;
     if (!open_part(s, half, half))
         return;
-    KIT_REQUIRE(s->report, s->component->open(s->options, s->memory + STRIP, half, &other) == 0);
+    KIT_REQUIRE(s->report, open_at(s, s->memory + STRIP, half, &other) == 0);
     for (size_t i = 0; i < 8; i++) {
         KIT_REQUIRE(s->report, fill(s, &s->slots[i], 50 * i, 0));
         uint8_t *foreign = kit_alloc_alloc(other, 50 * i, 0);
@@ -164,7 +164,7 @@ static size_t random_size(struct suite *s, size_t capacity)
     return (size_t)(random >> 8) & (((size_t)1 << (random % (most + 1))) - 1);
 }
 
-static bool random_step(struct suite *s, size_t capacity)
+bool kit_suite_alloc_step(struct suite *s, size_t capacity)
 {
     uint64_t random = kit_suite_random(&s->random);
     struct slot *slot = &s->slots[random % SLOTS];
@@ -172,7 +172,10 @@ static bool random_step(struct suite *s, size_t capacity)
     size_t align = random >> 32 & 3 ? 0 : (size_t)1 << (random >> 40) % 10;
     if (!slot->block) {
         int before = s->report->failures;
-        fill(s, slot, size, align);
+        if (has(s, KIT_ALLOC_ZEROED) && random >> 21 & 1)
+            fill_zeroed(s, slot, size, align);
+        else
+            fill(s, slot, size, align);
         return before == s->report->failures;
     }
     return random >> 20 & 1 ? resize(s, slot, size) : drop(s, slot);
@@ -188,8 +191,8 @@ static void test_random(struct suite *s)
         size_t whole = stats_of(s).largest_free, capacity = stats_of(s).capacity;
         size_t mark = has(s, KIT_ALLOC_SCOPES) ? kit_alloc_mark(s->a) : 0;
         for (int step = 0; step < 600; step++)
-            KIT_REQUIRE(s->report,
-                        random_step(s, capacity) && check_step(s) && (step % 16 || check_views(s)));
+            KIT_REQUIRE(s->report, kit_suite_alloc_step(s, capacity) && check_step(s) &&
+                                       (step % 16 || check_views(s)));
         KIT_REQUIRE(s->report, drop_all(s, SLOTS, 4));
         if (has(s, KIT_ALLOC_SCOPES))
             kit_alloc_release(s->a, mark);
@@ -206,5 +209,7 @@ void kit_suite_alloc_features(struct suite *s)
     test_add_region(s);
     test_instances(s);
     kit_suite_alloc_sizes(s);
+    kit_suite_alloc_pages(s);
+    kit_suite_alloc_faces(s);
     test_random(s);
 }

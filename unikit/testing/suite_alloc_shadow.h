@@ -15,8 +15,10 @@ struct slot {
 };
 
 struct suite {
-    const struct kit_alloc_component *component;
-    const uint64_t *options;
+    const struct kit_alloc_component *component; /* the outermost of `choices` */
+    const struct kit_alloc_choice *choices;
+    size_t count;
+    uint32_t features;
     struct kit_report *report;
     uint8_t *memory; /* all of it, guard strips included */
     size_t size;
@@ -28,7 +30,7 @@ struct suite {
 
 KIT_INLINE bool has(const struct suite *s, uint32_t feature)
 {
-    return s->component->features & feature;
+    return s->features & feature;
 }
 
 KIT_INLINE struct kit_alloc_stats stats_of(const struct suite *s)
@@ -40,15 +42,29 @@ KIT_INLINE struct kit_alloc_stats stats_of(const struct suite *s)
 
 /* ---- opening and guard strips ------------------------------------------------------------- */
 
-/* Opens in memory[STRIP + offset ... end) where everything else is a guard. */
-KIT_INLINE bool open_part(struct suite *s, size_t offset, size_t size)
+/* Opens at any place; the code. */
+KIT_INLINE int open_at(const struct suite *s, void *memory, size_t size, struct kit_alloc **out)
+{
+    size_t at;
+    return kit_alloc_compose(s->choices, s->count, memory, size, out, &at);
+}
+
+/* Opens in memory[STRIP + offset ... end) where everything else is a guard; the memory holds
+ * `fill`. */
+KIT_INLINE bool open_filled(struct suite *s, size_t offset, size_t size, uint8_t fill)
 {
     memset(s->memory, STRIP_BYTE, s->size);
+    memset(s->memory + STRIP + offset, fill, size);
     memset(s->slots, 0, sizeof s->slots);
     s->a = NULL;
     s->failures = 0;
-    int result = s->component->open(s->options, s->memory + STRIP + offset, size, &s->a);
+    int result = open_at(s, s->memory + STRIP + offset, size, &s->a);
     return KIT_CHECK_EQUAL(s->report, result, 0) && KIT_CHECK(s->report, s->a != NULL);
+}
+
+KIT_INLINE bool open_part(struct suite *s, size_t offset, size_t size)
+{
+    return open_filled(s, offset, size, STRIP_BYTE);
 }
 
 KIT_INLINE bool open_fresh(struct suite *s)
@@ -160,6 +176,21 @@ KIT_INLINE bool conceal(struct suite *s)
     return has(s, KIT_ALLOC_UNSIZED) && kit_suite_random(&s->random) & 1;
 }
 
+/* As fill, by zeroed(): every byte must be zero. */
+KIT_INLINE bool fill_zeroed(struct suite *s, struct slot *slot, size_t size, size_t align)
+{
+    uint8_t *block = kit_alloc_zeroed(s->a, size, align);
+    if (!block) {
+        refuse(s, size, align);
+        return false;
+    }
+    size_t at = 0;
+    while (at < size && !block[at])
+        at++;
+    *slot = (struct slot){.block = block, .size = size, .align = align};
+    return KIT_CHECK_EQUAL(s->report, at, size) && accept(s, slot);
+}
+
 KIT_INLINE bool drop(struct suite *s, struct slot *slot)
 {
     bool kept = KIT_CHECK_SAYS(s->report, is_painted(slot, slot->size), "a block was overwritten");
@@ -242,5 +273,11 @@ KIT_INLINE bool drop_all(struct suite *s, size_t count, int order)
 void kit_suite_alloc_features(struct suite *s);
 /* Of sizes: unknown ones, resize, zeroed (suite_alloc_sizes.c). */
 void kit_suite_alloc_sizes(struct suite *s);
+/* Of page sources: what is given back, and what is got (suite_alloc_pages.c). */
+void kit_suite_alloc_pages(struct suite *s);
+/* Of faces for threads (suite_alloc_faces.c). */
+void kit_suite_alloc_faces(struct suite *s);
+/* A step of a random sequence: sizes up to an eighth of `capacity`, resized, freed, allocated. */
+bool kit_suite_alloc_step(struct suite *s, size_t capacity);
 
 #endif

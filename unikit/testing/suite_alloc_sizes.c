@@ -80,8 +80,35 @@ static void test_resize(struct suite *s)
     }
 }
 
+static void test_zeroed(struct suite *s)
+{
+    KIT_TEST(s->report, "zeroed blocks are zero, whatever the memory held before");
+    static const size_t sizes[] = {0, 1, 24, 40, 100, 513, 2000, 17};
+    if (!has(s, KIT_ALLOC_ZEROED) || !open_fresh(s))
+        return;
+    for (int round = 0; round < 4; round++) {
+        for (size_t i = 0; i < KIT_ARRAY_SIZE(sizes); i++) {
+            KIT_REQUIRE(s->report, fill_zeroed(s, &s->slots[i], sizes[i], i % 3 ? 0 : 128));
+            memset(s->slots[i].block, 0xff, sizes[i]);
+            paint(&s->slots[i], (uint8_t)i);
+            KIT_REQUIRE(s->report, check_step(s));
+        }
+        KIT_REQUIRE(s->report, drop_all(s, SLOTS, round));
+    }
+    size_t most = stats_of(s).largest_free;
+    KIT_REQUIRE(s->report, fill_zeroed(s, &s->slots[0], most, 0) && check_step(s));
+    memset(s->slots[0].block, 0xff, most);
+    paint(&s->slots[0], 1);
+    KIT_REQUIRE(s->report, !fill_zeroed(s, &s->slots[1], SIZE_MAX - 8, 0));
+    KIT_REQUIRE(s->report, drop(s, &s->slots[0]));
+    if (has(s, KIT_ALLOC_REUSES))
+        KIT_REQUIRE(s->report, fill_zeroed(s, &s->slots[0], most, 0) && drop(s, &s->slots[0]));
+    close_fresh(s);
+}
+
 void kit_suite_alloc_sizes(struct suite *s)
 {
+    test_zeroed(s);
     test_unsized(s);
     test_resize(s);
 }

@@ -78,8 +78,7 @@ COLD bool tlsf_grow(struct tlsf *t, size_t size)
     if (!pages || !pages->map)
         return false;
     size_t got = 0, table = (tlsf_class(size * 2) + 1) * sizeof(struct block *);
-    size +=
-        size / STEPS + table + sizeof(struct region) + (size_t)4 * UNIT; /* its class at least */
+    size += table + sizeof(struct region) + (size_t)4 * UNIT;
     void *memory = pages->map(pages->context, size > GROWTH ? size : GROWTH, &got);
     return memory && tlsf_add_region(&t->alloc, memory, got) == 0;
 }
@@ -110,7 +109,8 @@ void *tlsf_zeroed(struct kit_alloc *a, size_t size, size_t align)
         if (block->tag & GIVEN)
             zero = tlsf_pages(t, block);
         else if (tlsf_at(block, tlsf_size(block)) == t->end)
-            zero = (struct span){t->touched + HEADER, (uintptr_t)t->end};
+            zero = (struct span){t->touched + HEADER,
+                                 kit_align_down((uintptr_t)t->end, t->pages->page)};
     }
     void *payload = tlsf_use(t, block, tlsf_need(size));
     tlsf_clear(payload, size, zero);

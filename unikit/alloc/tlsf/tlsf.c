@@ -165,7 +165,8 @@ struct block *tlsf_take(struct tlsf *t, size_t size, size_t align)
         }
     }
     block = tlsf_take_rare(t, size, align);
-    t->failures += !block;
+    if (!block)
+        t->failures++;
     return block;
 }
 

@@ -23,7 +23,7 @@
  *
  * With a page source two more things are known. A free block carries AGED once tick has seen it and
  * GIVEN once its whole pages were given back. In the region of the opening, above `high` nothing
- * was in use since the last tick, and above `touched` all reads as zero.
+ * was in use since the last tick, and above `touched` all whole pages read as zero.
  *
  *   tlsf.c    allocation, freeing, resizing; opening and further regions
  *   pages.c   blocks that read as zero, giving memory back
@@ -79,7 +79,7 @@ struct tlsf {
     uint64_t failures;
     const struct kit_alloc_pages *pages;
     struct block *end;   /* of the region of the opening */
-    uintptr_t touched;   /* of that region reads as zero, but for a header's size, what is above */
+    uintptr_t touched;   /* there whole pages read as zero from a header's size above this on */
     size_t cursor_class; /* class of the cursor, or the one to go on with */
 };
 
