@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unikit.alloc.api import Allocator
-from unikit.alloc.lab import machine
+from unikit.alloc.lab import machine, pictures
 from unikit.alloc.lab.comparison import Comparison
 from unikit.cli.alloc import after_dashes, native, programs, references, table
 from unikit.cli.alloc.references import Candidate
@@ -47,6 +47,12 @@ def deliver(choice: argparse.Namespace, found: Comparison) -> None:
         print(json.dumps(found.to_json(), indent=2))
     else:
         table.show(found)
+    if choice.picture:
+        pictures.draw(found, Path(choice.picture))
+        _say(f"wrote {choice.picture}")
+    if choice.report:
+        pictures.page(found).write(Path(choice.report))
+        _say(f"wrote {choice.report}")
 
 
 def library(record: Allocator) -> Path:

@@ -35,6 +35,9 @@ def _allocators(one: argparse.ArgumentParser) -> None:
 
 def _outputs(one: argparse.ArgumentParser) -> None:
     one.add_argument("--json", action="store_true", help="the result as JSON")
+    one.add_argument("--picture", metavar="FILE",
+                     help="draw it: .svg; with matplotlib also .png, .pdf")
+    one.add_argument("--report", metavar="FILE", help="write a page that stands alone: .html")
 
 
 def _compare(verbs: Any) -> None:
