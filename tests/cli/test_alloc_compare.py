@@ -147,7 +147,7 @@ def test_a_program_that_fails_anyway_is_refused() -> None:
     ([], "say what to run"),
     (["--allocator", "vax", "--", "true"], "found here: glibc"),
     (["--allocator", "./none.so", "--", "true"], "there is no such file"),
-    (["--allocator", "tlsf:nosuch=1", "--", "true"], "has no option nosuch"),
+    (["--allocator", "tlsf:nosuch=1", "--", "true"], "known: alloc.tlsf.pool"),
     (["--rounds", "0", "--", "true"], "at least one"),
     (["--pin", "9999", "--", "true"], "give one of the CPUs"),
     (["--port", "80", "--", "true"], "give their load with --load"),

@@ -9,11 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from unikit.alloc.api import Allocator
 from unikit.alloc.lab import machine, pictures
 from unikit.alloc.lab.comparison import Comparison
 from unikit.cli.alloc import after_dashes, native, programs, references, table
@@ -28,7 +25,7 @@ from unikit.cli.alloc.rounds import (
     watched,
 )
 from unikit.cli.alloc.server import Server
-from unikit.errors import InvalidArgument, NotFound, NotSupported, PlatformError
+from unikit.errors import InvalidArgument, NotFound, PlatformError
 
 _QUIET_S = 5.0  # a comparison that takes longer says what it is doing
 
@@ -53,16 +50,6 @@ def deliver(choice: argparse.Namespace, found: Comparison) -> None:
     if choice.report:
         pictures.page(found).write(Path(choice.report))
         _say(f"wrote {choice.report}")
-
-
-def library(record: Allocator) -> Path:
-    """Return the library to preload of a component."""
-    try:
-        preload: Any = import_module("unikit.image.preload")
-    except ImportError as error:
-        raise NotSupported("components cannot be preloaded yet") from error
-    made: Path = preload.library(record)
-    return made
 
 
 def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
@@ -136,8 +123,8 @@ def _cpu(wish: str | None) -> int | None:
 
 def _candidates(choice: argparse.Namespace) -> tuple[list[Candidate], dict[str, str]]:
     if choice.allocator:
-        return references.named(choice.allocator, library), {}
-    found, skipped = references.everything(library)
+        return references.named(choice.allocator), {}
+    found, skipped = references.everything()
     if len(found) == 1:
         raise NotFound("no allocator but glibc's was found; install some: "
                        "apt-get install libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4")

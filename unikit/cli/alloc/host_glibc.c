@@ -3,7 +3,6 @@
  * calls would not reach glibc otherwise. Each call goes on to glibc's own entry under a name that
  * no other library defines; malloc_usable_size() and its kin have no such name and are looked up in
  * the C library itself. The C++ operators are here because allocators bring them too. */
-#define _GNU_SOURCE 1
 #include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>

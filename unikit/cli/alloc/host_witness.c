@@ -5,7 +5,6 @@
  * looks the name up as the program's own calls do.
  *
  * Line: PID, the object that malloc() comes from, then every mapped object, separated by tabs. */
-#define _GNU_SOURCE 1
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

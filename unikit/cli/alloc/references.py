@@ -8,9 +8,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from unikit import registry
 from unikit.alloc.api import Allocator
@@ -140,17 +139,13 @@ def components() -> list[type[Allocator]]:
             and "layer" not in record.features and "reuses" in record.features]
 
 
-def everything(library: Callable[[Allocator], Path]
-               ) -> tuple[list[Candidate], dict[str, str]]:
-    """Return every allocator found, the baseline first, and those that cannot be used, with why.
-
-    :param library: makes the library to preload of a component.
-    """
+def everything() -> tuple[list[Candidate], dict[str, str]]:
+    """Return every allocator found, the baseline first, and those that cannot be used, with why."""
     found = [glibc()]
     unusable: dict[str, str] = {}
     for record in components():
         try:
-            found.append(_component(record(), record.stem(), library))
+            found.append(_component(record.stem()))
         except UnikitError as error:
             unusable[record.stem()] = str(error).splitlines()[0]
     for name, path in installed().items():
@@ -158,7 +153,7 @@ def everything(library: Callable[[Allocator], Path]
     return found, unusable
 
 
-def named(words: Sequence[str], library: Callable[[Allocator], Path]) -> list[Candidate]:
+def named(words: Sequence[str]) -> list[Candidate]:
     """Return what ``--allocator`` names, the baseline first whether it is named or not.
 
     :param words: each a list with commas.
@@ -169,7 +164,7 @@ def named(words: Sequence[str], library: Callable[[Allocator], Path]) -> list[Ca
     for word in (part.strip() for each in words for part in each.split(",")):
         try:
             if word and word != "glibc":
-                found.append(one(word, library))
+                found.append(one(word))
         except CompositionError as error:
             problems += error.problems
     if problems:
@@ -178,17 +173,19 @@ def named(words: Sequence[str], library: Callable[[Allocator], Path]) -> list[Ca
     return list(unique.values())
 
 
-def one(word: str, library: Callable[[Allocator], Path]) -> Candidate:
+def one(word: str) -> Candidate:
     """Return what one word names: a file, an installed allocator or a component.
 
     :raises CompositionError: it names nothing, or its options are wrong.
     """
     if "/" in word or word.endswith(".so"):
-        path = Path(word)
+        path = Path(word).resolve()
         if not path.is_file():
             raise CompositionError([f"--allocator {word}: there is no such file"])
-        return Candidate(path.name.partition(".so")[0], "file", version_of(path.resolve()),
-                         (path.resolve(),))
+        if any(letter in str(path) for letter in " :"):
+            raise CompositionError([f"--allocator {word}: the dynamic linker takes no path with a "
+                                    f"space or a colon: {path}"])
+        return Candidate(path.name.partition(".so")[0], "file", version_of(path), (path,))
     places = installed()
     if word in places:
         return Candidate(word, "installed", version_of(places[word]), (places[word],))
@@ -197,39 +194,34 @@ def one(word: str, library: Callable[[Allocator], Path]) -> Candidate:
         known = ["glibc", *sorted(stems), *sorted(places)]
         raise CompositionError([f"--allocator {word}: no such allocator; found here: "
                                 f"{', '.join(known)}; or give a file: ./{word}.so"])
-    return _component(record_of(word), word, library)
+    return _component(word)
 
 
 def record_of(word: str) -> Allocator:
     """Return the record that ``tlsf``, ``tlsf:pool=64M`` or ``guard+tlsf:pool=64M`` describes.
 
-    Layers come first, the outermost one foremost.
+    Layers come first, the outermost one foremost. What is not said is as suits a whole program.
 
     :raises CompositionError: a name or an option is wrong.
     """
-    inner: Any = None
-    for part in reversed(word.split("+")):
-        name, *settings = part.split(":")
-        options: dict[str, Any] = {}
-        for each in settings:
+    names, settings = [], {}
+    for part in word.split("+"):
+        name, *options = part.split(":")
+        names.append(name)
+        for each in options:
             key, equals, value = each.partition("=")
             if not equals:
                 raise CompositionError([f"--allocator {word}: write NAME:OPTION=VALUE"])
-            options[key] = value
-        record = registry.find(name, "alloc")
-        unknown = set(options) - {spec.name for spec in record.options}
-        if unknown:
-            allowed = ", ".join(spec.name for spec in record.options) or "none"
-            raise CompositionError([f"--allocator {word}: {name} has no option "
-                                    f"{', '.join(sorted(unknown))}; it has: {allowed}"])
-        inner = record(**options) if inner is None else record(inner, **options)
-    assert isinstance(inner, Allocator)
-    return inner
+            settings[f"alloc.{name}.{key}"] = value
+    from unikit.image import preload
+    return preload.choose(",".join(names), settings)
 
 
-def _component(record: Allocator, name: str, library: Callable[[Allocator], Path]) -> Candidate:
+def _component(word: str) -> Candidate:
     from unikit import __version__
+    from unikit.image import preload
+    record = record_of(word)
     entry = registry.entries().get(record.id)
     own = entry is None or entry.distribution == registry.DISTRIBUTION
-    return Candidate(name, "component", __version__ if own else "plug-in", (library(record),),
-                     record)
+    return Candidate(word, "component", __version__ if own else "plug-in",
+                     (preload.library(record),), record)
