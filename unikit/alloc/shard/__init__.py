@@ -1,0 +1,26 @@
+"""The record of ``alloc.shard``."""
+
+from __future__ import annotations
+
+from unikit.alloc.api import Allocator
+from unikit.component import component, option
+
+
+@component
+class Shard(Allocator):
+    """The general-purpose allocator: quick on average, and every step bounded.
+
+    Size classes in slabs with descriptors outside them, a face for each thread or CPU, blocks
+    freed elsewhere come home in batches; behind them runs of pages in bins, good fit, joined at
+    once. Memory is given back by ticks, never by a clock.
+    """
+
+    id = "alloc.shard"
+    features = frozenset({"reuses", "bounded", "owns", "walk", "add_region", "unsized", "threads",
+                          "pages", "resize", "zeroed"})
+    sources = ("shard.c", "slab.c", "face.c", "large.c", "back.c", "pages.c", "check.c")
+    reference = ("Leijen, Zorn, de Moura, Mimalloc: free list sharding in action, APLAS 2019; "
+                 "Lietar et al., snmalloc: a message passing allocator, ISMM 2019; Masmano, "
+                 "Ripoll, Crespo, Real, TLSF, ECRTS 2004")
+
+    pool: int | str = option(0, "bytes to manage; 0: all there is", kind="size", unit="bytes")

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/* Where the pages of alloc.shard come from and go to: regions, the page source, and giving back by
+ * ticks that the opener counts, never by a clock.
+ *
+ * A free run that was written to waits in a list by age; one that is used again leaves it, and one
+ * that grows is young again. A tick gives back the oldest ones, as far as they have lain for
+ * WAIT ticks, at most RUNS of them. What lies between a frontier and the highest one ever is
+ * treated alike. */
+#include <unikit/alloc/shard/shard.h>
+
+enum { WAIT = 2, RUNS = 16, GROWTH = 64 << 20, LEAST = 16 /* pages: fewer are of no use */ };
+
+/* Lays out a region in [start, end): the map, the descriptors, the pages. */
+int shard_region_add(struct shard_heap *heap, uintptr_t start, uintptr_t end)
+{
+    size_t page = shard_page(heap), each = page + sizeof(struct shard_run) + sizeof(void *);
+    unsigned index = 0;
+    while (index < heap->count && heap->regions[index].pages)
+        index++;
+    start = kit_align_up(start, sizeof(struct shard_run));
+    if (index == SHARD_REGIONS || start >= end)
+        return KIT_ENOMEM;
+    size_t pages = (end - start) / each;
+    uintptr_t map = 0, base = 0;
+    for (; pages; pages--) { /* at most twice: alignment costs less than two pages */
+        map = start + pages * sizeof(struct shard_run);
+        base = kit_align_up(map + pages * sizeof(void *), page);
+        if (base <= end && (end - base) >> heap->shift >= pages)
+            break;
+    }
+    if (pages < LEAST || pages >= UINT32_MAX / 2)
+        return KIT_ENOMEM;
+    heap->regions[index] = (struct shard_region){
+        .base = base, .map = (void *)map, .runs = (void *)start, .pages = (uint32_t)pages};
+    if (index == heap->count)
+        heap->count++;
+    heap->capacity += pages << heap->shift;
+    return (int)index;
+}
+
+/* Asks the page source for a region in which `pages` pages fit. */
+SHARD_COLD bool shard_map(struct shard_heap *heap, size_t pages)
+{
+    const struct kit_alloc_pages *source = heap->pages;
+    if (!source || !source->map || pages > SHARD_REQUEST_MAX >> heap->shift)
+        return false;
+    size_t size = (pages + 2) * (shard_page(heap) + sizeof(struct shard_run) + sizeof(void *));
+    size = kit_align_up(size > GROWTH ? size : GROWTH, source->page);
+    size_t got = 0;
+    void *memory = source->map(source->context, size, &got);
+    if (!memory)
+        return false;
+    shard_lock(heap);
+    int index = shard_region_add(heap, (uintptr_t)memory, (uintptr_t)memory + got);
+    if (index >= 0) {
+        heap->regions[index].mapped = memory;
+        heap->regions[index].mapped_size = got;
+    }
+    shard_unlock(heap);
+    if (index < 0 && source->unmap)
+        source->unmap(source->context, memory, got);
+    return index >= 0;
+}
+
+SHARD_COLD int shard_add_region(struct kit_alloc *a, void *memory, size_t size)
+{
+    struct shard_heap *heap = shard_heap_of(a);
+    if (size > SHARD_REQUEST_MAX)
+        return KIT_EINVAL;
+    shard_lock(heap);
+    int index = shard_region_add(heap, (uintptr_t)memory, (uintptr_t)memory + size);
+    shard_unlock(heap);
+    return index < 0 ? index : 0;
+}
+
+SHARD_COLD int shard_source(struct kit_alloc *a, const struct kit_alloc_pages *pages)
+{
+    shard_heap_of(a)->pages = pages;
+    return 0;
+}
+
+/* ---- giving back ------------------------------------------------------------------------------
+ */
+
+/* Gives back what a run holds that is out of its bin, without the lock, and makes it free again,
+ * now reading as zero. Bytes given back. */
+static size_t pages_purge(struct shard_heap *heap, struct shard_run *run)
+{
+    const struct kit_alloc_pages *source = heap->pages;
+    uintptr_t start = shard_start(heap, run), end = start + ((uintptr_t)run->pages << heap->shift);
+    uintptr_t from = kit_align_up(start, source->page), to = kit_align_down(end, source->page);
+    run->state = SHARD_LARGE;
+    shard_unlock(heap);
+    if (from < to)
+        source->decommit(source->context, (void *)from, to - from);
+    shard_lock(heap);
+    run->state = SHARD_NONE;
+    shard_back_give(heap, run->region, shard_first(&heap->regions[run->region], run), run->pages,
+                    from == start && to == end ? 0 : UINT32_MAX);
+    return from < to ? to - from : 0;
+}
+
+/* Purges what lies dirty behind the frontier of a region. */
+static size_t pages_purge_top(struct shard_heap *heap, unsigned index)
+{
+    const struct shard_region *region = &heap->regions[index];
+    if (region->high <= region->frontier)
+        return 0;
+    return pages_purge(heap, shard_back_advance(heap, index, 0, region->high - region->frontier));
+}
+
+SHARD_COLD size_t shard_tick(struct kit_alloc *a)
+{
+    struct shard_face *face = shard_face_of(a);
+    struct shard_heap *heap = face->heap;
+    size_t given = 0;
+    shard_send(face);
+    shard_receive(face, RUNS);
+    if (!heap->pages)
+        return 0;
+    shard_lock(heap);
+    heap->tick++;
+    for (int i = 0; i < RUNS && heap->oldest && heap->tick - heap->oldest->stamp >= WAIT; i++) {
+        struct shard_run *run = heap->oldest;
+        given += pages_purge(heap, shard_back_take(heap, run, 0, run->pages));
+    }
+    for (unsigned i = 0; i < heap->count; i++)
+        if (heap->tick - heap->regions[i].stamp >= WAIT)
+            given += pages_purge_top(heap, i);
+    shard_unlock(heap);
+    return given;
+}
+
+/* Gives a region that is wholly free back to where it came from. */
+static size_t pages_unmap(struct shard_heap *heap, struct shard_region *region)
+{
+    size_t size = region->mapped_size;
+    if (!region->mapped || region->frontier || !heap->pages->unmap)
+        return 0;
+    void *memory = region->mapped;
+    heap->capacity -= (size_t)region->pages << heap->shift;
+    *region = (struct shard_region){.pages = 0};
+    heap->pages->unmap(heap->pages->context, memory, size);
+    return size;
+}
+
+SHARD_COLD size_t shard_trim(struct kit_alloc *a, size_t keep)
+{
+    struct shard_face *face = shard_face_of(a);
+    struct shard_heap *heap = face->heap;
+    size_t given = 0, dirty = 0;
+    shard_send(face);
+    shard_receive(face, SIZE_MAX);
+    shard_flush(face, true);
+    if (!heap->pages)
+        return 0;
+    shard_lock(heap);
+    for (const struct shard_run *run = heap->oldest; run; run = run->newer)
+        dirty += (size_t)run->pages << heap->shift;
+    for (unsigned i = 0; i < heap->count; i++)
+        if (heap->regions[i].high > heap->regions[i].frontier)
+            dirty += (size_t)(heap->regions[i].high - heap->regions[i].frontier) << heap->shift;
+    for (unsigned i = heap->count; i-- > 0 && dirty - given > keep;)
+        given += pages_purge_top(heap, i);
+    while (heap->oldest && given < dirty && dirty - given > keep) {
+        struct shard_run *run = heap->oldest;
+        size_t size = (size_t)run->pages << heap->shift;
+        struct shard_run *taken = shard_back_take(heap, run, 0, run->pages);
+        size_t purged = pages_purge(heap, taken);
+        given += purged;
+        dirty -= size - purged; /* what is smaller than a page of the source stays */
+    }
+    for (unsigned i = 1; i < heap->count; i++)
+        if (keep == 0)
+            given += pages_unmap(heap, &heap->regions[i]);
+    shard_unlock(heap);
+    return given;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/* Slabs: runs of pages divided into blocks of one class, each owned by one face.
+ *
+ * Of the slabs of a class one is active: allocation takes its free blocks one by one. Blocks are
+ * carved, that is put into the list for the first time, a few at a time, so that memory is touched
+ * as it is needed and no step is long. When the active slab has none left it becomes full, and the
+ * one that has been partial for longest takes its place; if there is none, a new one.
+ *
+ *     carve          last block taken         first one freed         last one freed
+ *     ACTIVE ------------> FULL ------------------> PARTIAL ------------------> free run
+ *        ^_________________________________________/   (and set aside)
+ *
+ * A free only counts down `due`; what happens at zero depends on the state, so that the quick way
+ * has one test for everything: full: enter the queue; partial: no block is in use any more;
+ * active: account (practically never).
+ * Source: the sharded lists follow Leijen, Zorn, de Moura, «Mimalloc: free list sharding in
+ * action», APLAS 2019; the slabs Bonwick, «The slab allocator», USENIX Summer 1994.
+ * Cost: all functions O(1), shard_larger and shard_flush O(classes). */
+#include <unikit/alloc/shard/shard.h>
+
+enum {
+    CARVE_BYTES = 2048, /* carved at once, but ... */
+    CARVE_LEAST = 2,
+    CARVE_MOST = 32,
+    GROWTH_MOST = 4,   /* slabs grow to 2^n times the size of the first */
+    SLAB_BYTES = 65536 /* and not beyond this, if it holds a few blocks */
+};
+
+const struct shard_run shard_no_slab = {.state = SHARD_NONE};
+
+/* ---- states ------------------------------------------------------------------------------------
+ */
+
+static void slab_enqueue(struct shard_bin *bin, struct shard_run *run)
+{
+    run->next = NULL;
+    run->prev = bin->last;
+    *(bin->last ? &bin->last->next : &bin->first) = run;
+    bin->last = run;
+}
+
+static void slab_dequeue(struct shard_bin *bin, struct shard_run *run)
+{
+    *(run->prev ? &run->prev->next : &bin->first) = run->next;
+    *(run->next ? &run->next->prev : &bin->last) = run->prev;
+}
+
+static void slab_retire(struct shard_face *face, struct shard_bin *bin, struct shard_run *run)
+{
+    bin->slabs--;
+    shard_lock(face->heap);
+    shard_back_free(face->heap, run);
+    shard_unlock(face->heap);
+}
+
+/* Makes the countdown of an active slab right again. */
+static void slab_account(struct shard_face *face, struct shard_run *run)
+{
+    uint32_t used = shard_used(run);
+    face->allocations += run->allocs;
+    run->allocs = 0;
+    run->due = used + SHARD_BIAS;
+}
+
+/* Makes an active slab full or partial, or free. */
+static void slab_set_aside(struct shard_face *face, unsigned class, struct shard_run *run)
+{
+    struct shard_bin *bin = &face->bins[class];
+    slab_account(face, run);
+    uint32_t used = run->due - SHARD_BIAS;
+    bin->active = NULL;
+    face->active[class] = (struct shard_run *)(uintptr_t)&shard_no_slab;
+    if (used == 0) {
+        slab_retire(face, bin, run);
+    } else if (used == run->capacity) {
+        run->state = SHARD_FULL;
+        run->due = 1;
+    } else {
+        run->state = SHARD_PARTIAL;
+        run->due = used;
+        slab_enqueue(bin, run);
+    }
+}
+
+static void slab_activate(struct shard_face *face, unsigned class, struct shard_run *run)
+{
+    run->due = shard_used(run) + SHARD_BIAS;
+    run->allocs = 0;
+    run->state = SHARD_ACTIVE;
+    face->bins[class].active = run;
+    if (face->extent)
+        face->active[class] = run;
+}
+
+/* A full or partial slab that has `used` blocks in use now. */
+static void slab_emptied(struct shard_face *face, struct shard_run *run, uint32_t used)
+{
+    struct shard_bin *bin = &face->bins[run->class];
+    if (used == 0) {
+        if (run->state == SHARD_PARTIAL)
+            slab_dequeue(bin, run);
+        slab_retire(face, bin, run);
+        return;
+    }
+    if (run->state == SHARD_FULL)
+        slab_enqueue(bin, run);
+    run->state = SHARD_PARTIAL;
+    run->due = used;
+}
+
+void shard_due(struct shard_face *face, struct shard_run *run)
+{
+    if (run->state == SHARD_ACTIVE)
+        slab_account(face, run);
+    else
+        slab_emptied(face, run, run->state == SHARD_FULL ? run->carved - 1 : 0);
+}
+
+void shard_put(struct shard_face *face, struct shard_run *run, struct shard_block *block)
+{
+    block->next = run->free;
+    run->free = block;
+    if (--run->due == 0)
+        shard_due(face, run);
+}
+
+void shard_join(struct shard_face *face, struct shard_run *run, struct shard_block *first,
+                struct shard_block *last, uint32_t count)
+{
+    last->next = run->free;
+    run->free = first;
+    if (run->state == SHARD_ACTIVE)
+        run->due -= count;
+    else
+        slab_emptied(face, run, shard_used(run) - count);
+}
+
+/* ---- blocks -------------------------------------------------------------------------------------
+ */
+
+/* Puts the next few blocks of a slab whose list is empty into it. */
+static void slab_carve(const struct shard_heap *heap, struct shard_run *run)
+{
+    size_t size = run->size;
+    uint32_t count = (uint32_t)(CARVE_BYTES / size), rest = run->capacity - run->carved;
+    count = count < CARVE_LEAST ? CARVE_LEAST : count > CARVE_MOST ? CARVE_MOST : count;
+    count = count < rest ? count : rest;
+    uintptr_t at = shard_start(heap, run) + run->carved * size;
+    struct shard_block *block = (void *)at;
+    run->free = block;
+    run->carved += count;
+    while (--count) {
+        struct shard_block *next = (void *)((uintptr_t)block + size);
+        block->next = next;
+        block = next;
+    }
+    block->next = NULL;
+}
+
+static void *slab_take(struct shard_run *run)
+{
+    struct shard_block *block = run->free;
+    run->free = block->next;
+    run->allocs++;
+    return block;
+}
+
+/* ---- new slabs
+ * -----------------------------------------------------------------------------------
+ */
+
+/* Pages for the next slab of a class: the more there are the larger. */
+static size_t slab_pages(const struct shard_heap *heap, const struct shard_bin *bin, size_t size)
+{
+    size_t page = shard_page(heap), blocks = heap->shift < 12 ? 4 : 8;
+    size_t least = size * blocks < page ? page : size * blocks;
+    unsigned growth = kit_fls64(bin->slabs | 1);
+    size_t bytes = least << (growth < GROWTH_MOST ? growth : GROWTH_MOST);
+    size_t most = least > SLAB_BYTES ? least : SLAB_BYTES;
+    bytes = bytes < most ? bytes : most;
+    bytes = bytes < size * SHARD_BLOCKS ? bytes : size * SHARD_BLOCKS;
+    size_t pages = shard_pages_of(heap, bytes);
+    return pages < SHARD_SLAB_PAGES ? pages : SHARD_SLAB_PAGES;
+}
+
+/* Makes a run an active slab. */
+static void slab_make(struct shard_face *face, unsigned class, struct shard_run *run)
+{
+    struct shard_heap *heap = face->heap;
+    struct shard_region *region = &heap->regions[run->region];
+    struct shard_run **map = &region->map[shard_first(region, run)];
+    size_t size = shard_class_size(class), count = ((size_t)run->pages << heap->shift) / size;
+    for (uint32_t i = 1; i + 1 < run->pages; i++)
+        map[i] = run;
+    run->free = NULL;
+    run->carved = 0;
+    run->capacity = (uint32_t)(count < SHARD_BLOCKS ? count : SHARD_BLOCKS);
+    run->size = (uint32_t)size;
+    run->class = (uint8_t) class;
+    run->state = SHARD_FULL; /* of the none that were carved */
+    run->owner = face;
+    face->bins[class].slabs++;
+    slab_activate(face, class, run);
+}
+
+/* Pages for a slab: as many as wished for, or as few as are of use. */
+static struct shard_run *slab_run(struct shard_face *face, unsigned class)
+{
+    struct shard_heap *heap = face->heap;
+    size_t size = shard_class_size(class);
+    size_t wish = slab_pages(heap, &face->bins[class], size), least = shard_pages_of(heap, size);
+    shard_lock(heap);
+    struct shard_run *run = shard_back_alloc(heap, wish, 0);
+    if (!run && least < wish)
+        run = shard_back_alloc(heap, least, 0);
+    if (run)
+        run->state = SHARD_FULL;
+    shard_unlock(heap);
+    return run;
+}
+
+void *shard_refill(struct shard_face *face, unsigned class)
+{
+    struct shard_bin *bin = &face->bins[class];
+    struct shard_run *run = bin->active;
+    shard_receive(face, 2);
+    run = bin->active;
+    if (run && run->free)
+        return slab_take(run);
+    if (bin->first || !run || run->carved == run->capacity) {
+        struct shard_run *next = bin->first;
+        if (next)
+            slab_dequeue(bin, next);
+        else if (!(next = slab_run(face, class)))
+            return NULL;
+        if (run)
+            slab_set_aside(face, class, run);
+        if (next->owner)
+            slab_activate(face, class, next);
+        else
+            slab_make(face, class, next);
+        run = next;
+    }
+    if (!run->free)
+        slab_carve(face->heap, run);
+    return slab_take(run);
+}
+
+SHARD_COLD void *shard_larger(struct shard_face *face, unsigned class)
+{
+    for (unsigned i = class; i < SHARD_CLASSES; i++) {
+        const struct shard_bin *bin = &face->bins[i];
+        const struct shard_run *run = bin->active;
+        if (bin->first || (run && (run->free || run->carved < run->capacity)))
+            return shard_refill(face, i);
+    }
+    return NULL;
+}
+
+SHARD_COLD void shard_flush(struct shard_face *face, bool all)
+{
+    for (unsigned class = 0; class < SHARD_CLASSES; class ++) {
+        struct shard_run *run = face->bins[class].active;
+        if (run && (all || shard_used(run) == 0))
+            slab_set_aside(face, class, run);
+    }
+}
