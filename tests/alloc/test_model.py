@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from unikit.alloc import Allocator, Block, Bump, Firstfit, Heap, Tlsf, region
+from unikit.alloc import Allocator, Block, Bump, Firstfit, Heap, Shard, Tlsf, region
 from unikit.errors import OutOfMemory
 
 pytestmark = pytest.mark.fast
@@ -135,7 +135,7 @@ class Model(RuleBasedStateMachine):
         self.heap.close()
 
 
-@pytest.mark.parametrize("record", [Bump(), Firstfit(), Firstfit(blocks=12), Tlsf()], ids=repr)
+@pytest.mark.parametrize("record", [Bump(), Firstfit(), Firstfit(blocks=12), Shard(), Tlsf()], ids=repr)
 def test_agrees_with_the_model(record: Allocator) -> None:
     """No sequence of operations tells the allocator from the model."""
     class Machine(Model):

@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from unikit.alloc.heap import Stats as Stats
     from unikit.alloc.memory import Region as Region
     from unikit.alloc.memory import region as region
+    from unikit.alloc.shard import Shard as Shard
     from unikit.alloc.tlsf import Tlsf as Tlsf
 
 _HOME = {
     "Allocator": "api", "Block": "heap", "Bump": "bump", "Extent": "heap", "Firstfit": "firstfit",
-    "Heap": "heap", "Layer": "api", "Region": "memory", "Stats": "heap", "Tlsf": "tlsf",
-    "region": "memory",
+    "Heap": "heap", "Layer": "api", "Region": "memory", "Shard": "shard", "Stats": "heap",
+    "Tlsf": "tlsf", "region": "memory",
 }
 
-__all__ = ["Allocator", "Block", "Bump", "Extent", "Firstfit", "Heap", "Layer", "Region", "Stats",
-           "Tlsf", "region"]
+__all__ = ["Allocator", "Block", "Bump", "Extent", "Firstfit", "Heap", "Layer", "Region", "Shard",
+           "Stats", "Tlsf", "region"]
 
 
 def __getattr__(name: str) -> Any:

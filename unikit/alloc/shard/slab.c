@@ -172,7 +172,7 @@ static void *slab_take(struct shard_run *run)
 /* Pages for the next slab of a class: the more there are the larger. */
 static size_t slab_pages(const struct shard_heap *heap, const struct shard_bin *bin, size_t size)
 {
-    size_t page = shard_page(heap), blocks = heap->shift < 12 ? 4 : 8;
+    size_t page = shard_page(heap), blocks = heap->quick ? 8 : heap->shift == 9 ? 1 : 3;
     size_t least = size * blocks < page ? page : size * blocks;
     unsigned growth = kit_fls64(bin->slabs | 1);
     size_t bytes = least << (growth < GROWTH_MOST ? growth : GROWTH_MOST);
