@@ -108,15 +108,19 @@ def references() -> list[Allocator]:
 def own(names: Iterable[str]) -> list[Allocator]:
     """Return our components as preloadable libraries.
 
-    :param names: stems («shard»), options after a colon as the command line takes them.
+    :param names: «shard»; layers by a plus sign from the outside in, options after colons:
+        «guard+tlsf», «shard:secure=1:batch=8» (those of the innermost component).
     """
-    from unikit import registry
     from unikit.image import preload
 
     found = []
     for name in names:
-        record = registry.find(f"alloc.{name}")()
-        found.append(Allocator(name, Path(preload.library(record)), "this tree", True))
+        layers, *options = name.split(":")
+        innermost = layers.split("+")[-1]
+        settings = {f"alloc.{innermost}.{key}": value for key, _, value in
+                    (option.partition("=") for option in options)}
+        record = preload.choose(layers.replace("+", ","), settings)
+        found.append(Allocator(name, preload.library(record), "this tree", True))
     return found
 
 
@@ -137,10 +141,9 @@ class Bench:
         :param limit: seconds after which a run is lost.
         """
         self.folder, self.limit, self.huge_pages = folder, limit, huge_pages
-        jobs = [("launch", "-static"), *((name, "-O2") for name in names)]
+        compile_one(SOURCES / "launch.c", folder / "launch", "-static")
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda job: compile_one(SOURCES / f"{job[0]}.c", folder / job[0],
-                                                  job[1]), jobs))
+            list(pool.map(lambda name: compile_one(SOURCES / f"{name}.c", folder / name), names))
 
     def command(self, case: Case, allocator: Allocator, cpu: int | None = None) -> list[str]:
         """Return the whole command line of a run."""

@@ -31,9 +31,12 @@ from allocators import (  # noqa: E402
 )
 from harness import Sample, machine, record  # noqa: E402
 
-PROGRAMS = ("alloctest", "large", "larson", "mleak", "mstress", "rptest", "sh6like", "sharing",
-            "simple", "working", "xmalloc")
+from unikit.errors import UnikitError  # noqa: E402
+
+PROGRAMS = ("alloctest", "cfrac", "large", "larson", "mleak", "mstress", "rptest", "sh6like",
+            "sharing", "simple", "working", "xmalloc")
 TESTS = {
+    "cfrac": ("cfrac 16247762100156195444856064422951 150", 1),
     "alloc-test1": ("alloctest 1 4000000", 1), "mstress1": ("mstress 1 50 150", 1),
     "sh6like1": ("sh6like 1 200", 1), "larson1": ("larson 1 8 8 1000 5000 500000", 1),
     "xmalloc1": ("xmalloc 1 1200 64", 1), "malloc-large": ("large 400", 1),
@@ -149,7 +152,7 @@ def chosen(names: str, mine: str) -> list[Allocator]:
     for name in filter(None, mine.split(",")):
         try:
             found += own([name])
-        except (ImportError, LookupError) as why:
+        except UnikitError as why:
             print(f"without {name}: {why}", file=sys.stderr)
     return found
 
