@@ -19,6 +19,7 @@ pytestmark = pytest.mark.fast
 VARIANTS = {
     "sanitized": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "optimised": ("-O2",),
+    "threads": ("-O1", "-g", "-fsanitize=thread", "-pthread"),
 }
 
 
@@ -55,7 +56,7 @@ def test_conforms() -> None:
     assert check_allocator(Shard, ["16K", "40K", "64K", "300K", "1M"]).checks > 100_000
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["sanitized", "optimised"])
 def test_conforms_in_both_harnesses(variant: str, tmp_path: Path) -> None:
     """One source must behave alike under sanitizers and as a release."""
     suite = sorted((ROOT / "unikit/testing").glob("suite_alloc*.c"))
@@ -149,3 +150,11 @@ def test_pool_limits_the_memory_that_is_managed() -> None:
             except OutOfMemory:
                 break
     assert memory[65536:] == b"\xaa" * ((1 << 20) - 65536)
+
+
+@pytest.mark.parametrize(("variant", "rounds"), [("threads", 20_000), ("optimised", 200_000)])
+def test_threads_free_each_others_blocks(variant: str, rounds: int, tmp_path: Path) -> None:
+    """Faces come and go, blocks wander between them: no race, no loss, all free in the end."""
+    main = ROOT / "tests/alloc/shard_threads.c"
+    said = run(program(tmp_path, variant, main, flags=("-pthread",)), rounds, 3)
+    assert f"{3 * 4 * rounds} allocations" in said

@@ -50,7 +50,7 @@ static void back_link(struct shard_heap *heap, unsigned index, uint32_t first, u
     struct shard_run *run = &region->runs[first];
     unsigned bin = shard_back_bin(heap, pages);
     uint64_t bit = UINT64_C(1) << (bin % 64);
-    *run = (struct shard_run){.state = SHARD_FREE, .region = (uint8_t)index, .pages = pages};
+    *run = (struct shard_run){.kind = SHARD_FREE, .region = (uint8_t)index, .pages = pages};
     region->map[first] = region->map[first + pages - 1] = run;
     if (heap->bits[bin / 64] & bit) {
         run->next = heap->heads[bin];
@@ -167,18 +167,18 @@ void shard_back_give(struct shard_heap *heap, unsigned index, uint32_t first, ui
     struct shard_region *region = &heap->regions[index];
     if (first + pages < region->frontier) {
         struct shard_run *after = region->map[first + pages];
-        if (after->state == SHARD_FREE) {
+        if (after->kind == SHARD_FREE) {
             back_unlink(heap, after);
-            after->state = SHARD_NONE;
+            after->kind = SHARD_NONE;
             pages += after->pages;
             dirty |= after->dirty;
         }
     }
     if (first > 0) {
         struct shard_run *before = region->map[first - 1];
-        if (before->state == SHARD_FREE) {
+        if (before->kind == SHARD_FREE) {
             back_unlink(heap, before);
-            before->state = SHARD_NONE;
+            before->kind = SHARD_NONE;
             first -= before->pages;
             pages += before->pages;
             dirty |= before->dirty;
@@ -197,7 +197,7 @@ void shard_back_give(struct shard_heap *heap, unsigned index, uint32_t first, ui
 void shard_back_free(struct shard_heap *heap, struct shard_run *run)
 {
     run->owner = NULL;
-    run->state = SHARD_NONE;
+    run->kind = SHARD_NONE;
     shard_back_give(heap, run->region, shard_first(&heap->regions[run->region], run), run->pages,
                     UINT32_MAX);
 }
@@ -210,12 +210,12 @@ bool shard_back_grow(struct shard_heap *heap, struct shard_run *run, size_t page
     if (end == region->frontier) {
         if (more > region->pages - end)
             return false;
-        shard_back_advance(heap, run->region, 0, more)->state = SHARD_NONE;
+        shard_back_advance(heap, run->region, 0, more)->kind = SHARD_NONE;
     } else {
         struct shard_run *after = region->map[end];
-        if (after->state != SHARD_FREE || after->pages < more)
+        if (after->kind != SHARD_FREE || after->pages < more)
             return false;
-        shard_back_take(heap, after, 0, more)->state = SHARD_NONE;
+        shard_back_take(heap, after, 0, more)->kind = SHARD_NONE;
     }
     run->pages = (uint32_t)pages;
     run->dirty = UINT32_MAX;

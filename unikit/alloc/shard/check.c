@@ -4,11 +4,8 @@
  * Counting on the quick ways would cost more than they do, so stats() adds up: the slabs of all
  * faces say how many of their blocks are in use, less those that are on their way home. It costs
  * O(runs) under the lock, and `peak` is the highest sum that was seen by it. While other faces are
- * in use, the sums are those of a moment that each of them passed through. */
+ * in use, what they are about to change may be counted wrongly. */
 #include <unikit/alloc/shard/shard.h>
-
-/* What other faces write meanwhile is read as it happens to be. */
-#define CHECK_RACY __attribute__((no_sanitize("thread")))
 
 enum { WORDS = SHARD_BLOCKS / 64 };
 
@@ -20,17 +17,18 @@ static uint32_t check_run_end(const struct shard_region *region, uint32_t first)
 /* ---- stats -------------------------------------------------------------------------------------
  */
 
-static CHECK_RACY void check_add_runs(const struct shard_heap *heap, struct kit_alloc_stats *out)
+static SHARD_RACY void check_add_runs(const struct shard_heap *heap, struct kit_alloc_stats *out)
 {
     for (unsigned i = 0; i < heap->count; i++) {
         const struct shard_region *region = &heap->regions[i];
         for (uint32_t at = 0; at < region->frontier; at = check_run_end(region, at)) {
             const struct shard_run *run = &region->runs[at];
-            if (run->state == SHARD_LARGE) {
+            if (run->kind == SHARD_LARGE) {
                 out->used += (size_t)run->pages << heap->shift;
                 out->blocks++;
             } else if (shard_is_slab(run)) {
                 uint32_t used = shard_used(run);
+                used = used < run->capacity ? used : run->capacity; /* it is being changed */
                 out->used += (size_t)used * run->size;
                 out->blocks += used;
             }
@@ -38,7 +36,7 @@ static CHECK_RACY void check_add_runs(const struct shard_heap *heap, struct kit_
     }
 }
 
-static CHECK_RACY void check_add_faces(const struct shard_heap *heap, struct kit_alloc_stats *out)
+static SHARD_RACY void check_add_faces(const struct shard_heap *heap, struct kit_alloc_stats *out)
 {
     uint64_t bytes = 0, blocks = 0;
     for (const struct shard_face *face = &heap->first; face; face = face->next) {
@@ -137,11 +135,11 @@ int shard_walk(const struct kit_alloc *a,
             const struct shard_run *run = &region->runs[at];
             if (shard_is_slab(run))
                 stop = check_walk_slab(heap, run, visit, argument);
-            else if (run->state == SHARD_FACE)
+            else if (run->kind == SHARD_FACE)
                 continue;
             else
                 stop = visit(argument, (void *)shard_start(heap, run),
-                             (size_t)run->pages << heap->shift, run->state == SHARD_LARGE);
+                             (size_t)run->pages << heap->shift, run->kind == SHARD_LARGE);
             if (stop)
                 return stop;
         }
@@ -200,13 +198,13 @@ static bool check_region(const struct shard_heap *heap, const struct shard_regio
     uint32_t at = 0, end = 0;
     for (; at < region->frontier; at = end) {
         const struct shard_run *run = &region->runs[at];
-        if (run->state == SHARD_NONE || run->state > SHARD_FULL || !run->pages ||
+        if (run->kind == SHARD_NONE || run->kind > SHARD_SLAB || !run->pages ||
             run->pages > region->frontier - at || &heap->regions[run->region] != region)
             return false;
         end = check_run_end(region, at);
         if (region->map[at] != run || region->map[end - 1] != run)
             return false;
-        bool is_free = run->state == SHARD_FREE;
+        bool is_free = run->kind == SHARD_FREE;
         if ((is_free && was_free) ||
             (shard_is_slab(run) ? !check_slab(heap, region, run) : run->owner != NULL))
             return false;
@@ -231,7 +229,7 @@ static bool check_bins(const struct shard_heap *heap, size_t expected)
         if (bin >= heap->bins || !heap->heads[bin])
             return false;
         for (const struct shard_run *run = heap->heads[bin]; run; before = run, run = run->next)
-            if (expected-- == 0 || run->prev != before || run->state != SHARD_FREE ||
+            if (expected-- == 0 || run->prev != before || run->kind != SHARD_FREE ||
                 shard_back_bin(heap, run->pages) != bin)
                 return false;
     }
@@ -243,7 +241,7 @@ static bool check_ages(const struct shard_heap *heap, size_t most)
 {
     const struct shard_run *before = NULL;
     for (const struct shard_run *run = heap->oldest; run; before = run, run = run->newer)
-        if (most-- == 0 || run->state != SHARD_FREE || !run->dirty || run->older != before ||
+        if (most-- == 0 || run->kind != SHARD_FREE || !run->dirty || run->older != before ||
             (before && (int32_t)(run->stamp - before->stamp) < 0))
             return false;
     return heap->newest == before;

@@ -136,7 +136,7 @@ SHARD_COLD int shard_attach(struct kit_alloc *a, struct kit_alloc **out)
             shard_unlock(heap);
             return KIT_ENOMEM;
         }
-        run->state = SHARD_FACE;
+        run->kind = SHARD_FACE;
         heap->capacity -= (size_t)run->pages << heap->shift;
         face = (void *)shard_start(heap, run);
         shard_face_init(face, heap);

@@ -21,7 +21,7 @@ static void *large_run(struct shard_face *face, size_t pages, size_t align)
     shard_lock(heap);
     struct shard_run *run = shard_back_alloc(heap, pages, align);
     if (run)
-        run->state = SHARD_LARGE;
+        run->kind = SHARD_LARGE;
     shard_unlock(heap);
     if (!run)
         return NULL;
@@ -51,9 +51,9 @@ void *shard_large(struct shard_face *face, size_t size, size_t align)
 
 void shard_large_free(struct shard_heap *heap, struct shard_run *run)
 {
-    shard_lock(heap);
-    if (run->state != SHARD_LARGE)
+    if (run->kind != SHARD_LARGE)
         kit_panic("alloc.shard: not a block in use");
+    shard_lock(heap);
     shard_back_free(heap, run);
     shard_unlock(heap);
 }
@@ -127,7 +127,7 @@ void *shard_zeroed(struct kit_alloc *a, size_t size, size_t align)
     if (size > SHARD_SMALL) {
         const struct shard_run *run = shard_run_of(heap, block);
         size_t known = run->dirty == UINT32_MAX ? SIZE_MAX : (size_t)run->dirty << heap->shift;
-        dirty = known < size && run->state == SHARD_LARGE ? known : size;
+        dirty = known < size && run->kind == SHARD_LARGE ? known : size;
     }
     memset(block, 0, dirty);
     return block;

@@ -89,12 +89,12 @@ static size_t pages_purge(struct shard_heap *heap, struct shard_run *run)
     const struct kit_alloc_pages *source = heap->pages;
     uintptr_t start = shard_start(heap, run), end = start + ((uintptr_t)run->pages << heap->shift);
     uintptr_t from = kit_align_up(start, source->page), to = kit_align_down(end, source->page);
-    run->state = SHARD_LARGE;
+    run->kind = SHARD_LARGE;
     shard_unlock(heap);
     if (from < to)
         source->decommit(source->context, (void *)from, to - from);
     shard_lock(heap);
-    run->state = SHARD_NONE;
+    run->kind = SHARD_NONE;
     shard_back_give(heap, run->region, shard_first(&heap->regions[run->region], run), run->pages,
                     from == start && to == end ? 0 : UINT32_MAX);
     return from < to ? to - from : 0;

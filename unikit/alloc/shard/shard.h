@@ -45,15 +45,23 @@ enum {
 /* An active slab's countdown starts so much above its blocks in use that it never ends. */
 #define SHARD_BIAS ((uint32_t)1 << 30)
 #define SHARD_COLD __attribute__((cold, noinline))
+/* What other faces write meanwhile is read as it happens to be. */
+#define SHARD_RACY __attribute__((no_sanitize("thread")))
 
+/* What a run is; changes under the lock alone, and not while a block in it is in use. */
+enum shard_kind {
+    SHARD_NONE, /* not the first page of a run */
+    SHARD_FREE, /* a free run: in a bin */
+    SHARD_LARGE,
+    SHARD_FACE, /* a face lives in it */
+    SHARD_SLAB,
+};
+
+/* What a slab does; a matter of its owner. */
 enum shard_state {
-    SHARD_NONE,    /* not the first page of a run */
-    SHARD_FREE,    /* a free run: in a bin */
-    SHARD_LARGE,   /* one block */
-    SHARD_FACE,    /* a face lives in it */
-    SHARD_ACTIVE,  /* a slab: the one from which its face allocates blocks of the class */
-    SHARD_PARTIAL, /* a slab with free blocks, in its face's queue */
-    SHARD_FULL,    /* a slab without, in no list */
+    SHARD_PARTIAL, /* has free blocks; in its face's queue */
+    SHARD_FULL,    /* has none; in no list */
+    SHARD_ACTIVE,  /* is the one from which its face allocates blocks of the class */
 };
 
 /* A freed block. In the first one of a batch `link` leads to the next batch, in the second one to
@@ -89,7 +97,7 @@ struct shard_run {
         uint32_t size;  /* slab: bytes of a block */
         uint32_t dirty; /* free, large: the pages from this one on read as zero */
     };
-    uint8_t state, class, region, unused;
+    uint8_t kind, state, class, region;
     uint32_t pages, spare;
     struct shard_run *next, *prev;
 };
@@ -202,7 +210,7 @@ KIT_INLINE size_t shard_pages_of(const struct shard_heap *heap, size_t size)
 
 KIT_INLINE bool shard_is_slab(const struct shard_run *run)
 {
-    return run->state >= SHARD_ACTIVE;
+    return run->kind == SHARD_SLAB;
 }
 
 KIT_INLINE uint32_t shard_first(const struct shard_region *region, const struct shard_run *run)
@@ -222,8 +230,8 @@ KIT_INLINE size_t shard_block_size(const struct shard_heap *heap, const struct s
     return shard_is_slab(run) ? run->size : (size_t)run->pages << heap->shift;
 }
 
-/* Blocks of a slab that are given out, as its face sees it. */
-KIT_INLINE uint32_t shard_used(const struct shard_run *run)
+/* Blocks of a slab that are given out, as its face sees it; for others an estimate. */
+KIT_INLINE SHARD_RACY uint32_t shard_used(const struct shard_run *run)
 {
     if (run->state == SHARD_ACTIVE)
         return run->due - SHARD_BIAS + run->allocs;
@@ -247,7 +255,7 @@ KIT_INLINE void shard_unlock(struct shard_heap *heap)
 /* ---- back.c: runs of pages; all under the lock ------------------------------------------------
  */
 
-/* A run whose first page is a multiple of `align` bytes, its state still to be set. */
+/* A run whose first page is a multiple of `align` bytes, its kind still to be set. */
 struct shard_run *shard_back_alloc(struct shard_heap *heap, size_t pages, size_t align);
 /* Its steps: takes a free run out of its bin, or pages behind a frontier, and frees what is skipped
  * and what is left; and makes pages free that are in no run, `dirty` unless they read as zero. */

@@ -26,7 +26,7 @@ enum {
     SLAB_BYTES = 65536 /* and not beyond this, if it holds a few blocks */
 };
 
-const struct shard_run shard_no_slab = {.state = SHARD_NONE};
+const struct shard_run shard_no_slab = {.kind = SHARD_NONE};
 
 /* ---- states ------------------------------------------------------------------------------------
  */
@@ -197,10 +197,10 @@ static void slab_make(struct shard_face *face, unsigned class, struct shard_run 
     run->capacity = (uint32_t)(count < SHARD_BLOCKS ? count : SHARD_BLOCKS);
     run->size = (uint32_t)size;
     run->class = (uint8_t) class;
-    run->state = SHARD_FULL; /* of the none that were carved */
+    run->state = SHARD_FULL; /* of none that were carved */
+    slab_activate(face, class, run);
     run->owner = face;
     face->bins[class].slabs++;
-    slab_activate(face, class, run);
 }
 
 /* Pages for a slab: as many as wished for, or as few as are of use. */
@@ -214,7 +214,7 @@ static struct shard_run *slab_run(struct shard_face *face, unsigned class)
     if (!run && least < wish)
         run = shard_back_alloc(heap, least, 0);
     if (run)
-        run->state = SHARD_FULL;
+        run->kind = SHARD_SLAB;
     shard_unlock(heap);
     return run;
 }
