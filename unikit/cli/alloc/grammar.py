@@ -16,6 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``unikit alloc`` to its parser."""
     verbs = parser.add_subparsers(dest="tool", metavar="VERB", required=True)
     _compare(verbs)
+    _show(verbs)
     _run(verbs)
 
 
@@ -71,6 +72,17 @@ def _compare(verbs: Any) -> None:
                        help="finds the throughput in what the load prints; its group is the number")
     group.add_argument("--here", action="store_true",
                        help="run the server in this folder, not in an empty one for each run")
+    _outputs(one)
+
+
+def _show(verbs: Any) -> None:
+    one = _verb(verbs, "show", "show what a recorded trace holds",
+                epilog="examples:\n"
+                       "  unikit alloc show app.trace\n"
+                       "  unikit alloc show app.trace --report app.html")
+    one.add_argument("trace", help="a file written by unikit alloc record")
+    one.add_argument("--allocator", metavar="NAME[,NAME]", action="append", default=[],
+                     help="components to replay it on, to show their fragmentation")
     _outputs(one)
 
 
