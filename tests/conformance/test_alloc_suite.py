@@ -10,7 +10,7 @@ from harness import HERE, ROOT, VARIANTS, build, conforms, panic_of, run
 
 from unikit import registry
 
-OPTIONS = {"bump": [], "firstfit": [256], "tlsf": [0]}
+OPTIONS = {"buddy": [1], "bump": [], "firstfit": [256], "tlsf": [0]}
 EXAMPLE = "tests/plugin/stack2/unikit_stack2/stack2.c"
 SUITE = [HERE / "main_alloc.c", *sorted((ROOT / "unikit/testing").glob("suite_alloc*.c"))]
 
@@ -46,6 +46,17 @@ MUTATIONS = [
 
 # The same for optional features.
 FEATURE_MUTATIONS = [
+    ("buddy", "*buddy_word(b, block.end) = (struct word){0, 0};", ";"),  # garbage in the map
+    ("buddy", "*buddy_word(b, start) = (struct word){0, 0};", ";"),
+    ("buddy", "if (fresh && mid_stretch(end))", "if (0)"),
+    ("buddy", "fresh = slot->order >= STRETCH_BITS;", "fresh = true;"),
+    ("buddy", "!same_stretch(end, old_end) && ", ""),  # wipes out what follows
+    ("buddy", "other > address && other == b->frontier", "0"),
+    ("buddy", "if (order >= ORDERS || below > address || !buddy_has(b, below, order))", "if (1)"),
+    ("buddy", "b->orders &= ~(UINT64_C(1) << slot->order);", ";"),
+    ("buddy", "order_of(size > align ? size : align)", "order_of(size)"),
+    ("buddy", "return end <= b->limit ? end : 0;", "return end;"),
+    ("buddy", "|| block.start & (((size_t)1 << order_of(end - block.start)) - 1)", ""),
     ("tlsf", "{kit_align_up((uintptr_t)block + HEADER, page),", "{(uintptr_t)block & ~(page - 1),"),
     ("tlsf", "kit_align_down((uintptr_t)t->end, t->pages->page)};", "(uintptr_t)t->end};"),
     ("tlsf", "t->touched = span.start - HEADER;", ";"),
@@ -110,6 +121,7 @@ def test_a_broken_allocator_is_noticed(number: int, tmp_path: Path) -> None:
 
 
 PANICS = {
+    "buddy": {case: "alloc.buddy: not a block in use" for case in (1, 2, 3, 4, 6)},
     "bump": {1: "alloc.bump: a block that is not in use",
              3: "alloc.bump: a block that is not in use",
              6: "alloc.bump: a block that is not in use"},

@@ -180,7 +180,8 @@ struct kit_alloc_component {
     int (*wrap)(const uint64_t *options, const struct kit_alloc_component *below,
                 struct kit_alloc *inner, struct kit_alloc **out);
     /* NULL, or: the promises for programs that have at most `live` bytes requested and not freed,
-     * in requests of at most `largest` bytes. */
+     * in requests of at most `largest` bytes. Requests count in multiples of KIT_ALLOC_ALIGN_MIN,
+     * one at least; a block that is resized counts with both its sizes meanwhile. */
     void (*bounds)(const uint64_t *options, size_t live, size_t largest,
                    struct kit_alloc_bounds *out);
 };

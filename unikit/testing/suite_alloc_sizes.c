@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Conformance suite for allocators: sizes that the owner does not know, resizing in place, and
  * blocks that read as zero. */
+#include <unikit/rt/bits.h>
 #include <unikit/testing/suite_alloc_shadow.h>
 
 static void test_unsized(struct suite *s)
@@ -80,6 +81,24 @@ static void test_resize(struct suite *s)
     }
 }
 
+static void test_growth(struct suite *s)
+{
+    KIT_TEST(s->report, "a block that grows in place stays inside the memory");
+    if (!has(s, KIT_ALLOC_RESIZE) || !open_fresh(s))
+        return;
+    struct slot *slot = &s->slots[0];
+    for (size_t align = (size_t)1 << kit_fls64(s->size); align >= 16; align /= 2) {
+        if (!fill(s, slot, 1, align))
+            continue;
+        bool done = true;
+        for (size_t size = 64; done && size <= s->size; size += size / 16)
+            KIT_REQUIRE(s->report, resize_here(s, slot, size, &done));
+        check_guards(s, 0, s->size - (size_t)2 * STRIP);
+        KIT_REQUIRE(s->report, drop(s, slot));
+    }
+    close_fresh(s);
+}
+
 static void test_zeroed(struct suite *s)
 {
     KIT_TEST(s->report, "zeroed blocks are zero, whatever the memory held before");
@@ -111,4 +130,5 @@ void kit_suite_alloc_sizes(struct suite *s)
     test_zeroed(s);
     test_unsized(s);
     test_resize(s);
+    test_growth(s);
 }
