@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from unikit.image import Image
     from unikit.image.boot import boot
 
-__all__ = ["Image", "UnikitError", "__version__", "boot"]
+__all__ = ["Image", "UnikitError", "__version__", "boot", "get_include"]
 
 __version__ = "0.1.0"
 
 _HOMES = {"Image": "unikit.image", "boot": "unikit.image.boot", "UnikitError": "unikit.errors"}
+
+
+def get_include() -> str:
+    """Return the folder to compile C against (``-I``): ``<unikit/alloc/alloc.h>`` lies in it."""
+    from pathlib import Path
+    return str(Path(__file__).resolve().parents[1])
 
 
 def __getattr__(name: str) -> Any:

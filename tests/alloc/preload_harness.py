@@ -33,7 +33,7 @@ def build(folder: Path, name: str, *flags: str) -> Path:
     compiler = "g++" if name.endswith(".cc") else "gcc"
     done = subprocess.run(
         [compiler, "-O1", "-g", "-fno-builtin", "-Wall", "-Wextra", "-Wno-alloc-size-larger-than",
-         *flags, str(SOURCES / name), "-o", str(target)], capture_output=True, text=True,
+         str(SOURCES / name), *flags, "-o", str(target)], capture_output=True, text=True,
         check=False)
     assert done.returncode == 0, done.stderr
     return target

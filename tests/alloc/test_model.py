@@ -136,7 +136,10 @@ class Model(RuleBasedStateMachine):
         self.heap.close()
 
 
-@pytest.mark.parametrize("record", [Buddy(), Buddy(exact=False), Bump(), Firstfit(), Firstfit(blocks=12), Shard(), Tlsf()], ids=repr)
+RECORDS = [Buddy(), Buddy(exact=False), Bump(), Firstfit(), Firstfit(blocks=12), Shard(), Tlsf()]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=repr)
 def test_agrees_with_the_model(record: Allocator) -> None:
     """No sequence of operations tells the allocator from the model."""
     class Machine(Model):

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from harness import HERE, ROOT, VARIANTS, build, conforms, run
 
-from unikit.sched import Coop, Loop, Prio, Scheduler
+from unikit.sched import Coop, Fair, Loop, Prio, Scheduler
 
 RECORDS: dict[str, Scheduler] = {  # frames are large under AddressSanitizer, hence 64K
     "loop": Loop(),
     "coop": Coop(stack="64K"),
     "coop, canaries, nothing kept": Coop(stack="64K", guard=False, cached=0),
     "prio": Prio(stack="64K"),
+    "fair": Fair(stack="64K"),
     "coop, measured": Coop(stack="64K", measure=True, cached=3),
 }
 SUITE = [HERE / "main_sched.c", "unikit/testing/virtual.c",
@@ -66,6 +67,14 @@ MUTATIONS = [
     ("prio", "prio.c", "task->own < PRIO_LEVELS ? 0 : KIT_EINVAL", "0"),
     ("coop", "sync.c", "kit_mutex_lock(s, mutex, KIT_NEVER)",
      "kit_mutex_lock(s, mutex, deadline_ns)"),
+    ("fair", "fair.c", "task->lag = lag > limit ? limit : lag < -limit ? -limit : (int64_t)lag;",
+     "task->lag = 0;"),
+    ("fair", "fair.c", "tree_first_upto(&fair->tree, fair_now(fair))", "fair->tree.first"),
+    ("fair", "fair.c", "fair->moment += (__int128)advance * task->weight;", ""),
+    ("fair", "fair.c", "if (task->node.key == deadline)", "if (0)"),
+    ("fair", "fair.c", "task->node.value += advance;", "task->node.value += ran_ns;"),
+    ("fair", "fair.c", "task->node.key = task->node.value + fair", "task->node.key = fair"),
+    ("fair", "tree.c", "node->least = node->child[side]->least;", ";"),
     ("loop", "loop.c", "loop->runnable--;", ""),
     ("loop", "loop.c", "push_back(&loop->ready", "push_front(&loop->ready"),
     ("loop", "loop.c", "push_back(&loop->ready", "push_back(&loop->batch"),

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unikit.alloc.api import Allocator as Allocator
-    from unikit.alloc.api import Layer as Layer
     from unikit.alloc.api import Bounds as Bounds
+    from unikit.alloc.api import Layer as Layer
+    from unikit.alloc.api import sources as sources
+    from unikit.alloc.arrays import numpy_handler as numpy_handler
+    from unikit.alloc.blocks import Batch as Batch
     from unikit.alloc.buddy import Buddy as Buddy
     from unikit.alloc.bump import Bump as Bump
     from unikit.alloc.firstfit import Firstfit as Firstfit
@@ -15,19 +18,59 @@ if TYPE_CHECKING:
     from unikit.alloc.heap import Extent as Extent
     from unikit.alloc.heap import Heap as Heap
     from unikit.alloc.heap import Stats as Stats
+    from unikit.alloc.interpreter import python_allocator as python_allocator
     from unikit.alloc.memory import Region as Region
     from unikit.alloc.memory import region as region
     from unikit.alloc.shard import Shard as Shard
+    from unikit.alloc.shared import Handle as Handle
+    from unikit.alloc.shared import SharedHeap as SharedHeap
     from unikit.alloc.tlsf import Tlsf as Tlsf
 
 _HOME = {
-    "Allocator": "api", "Block": "heap", "Bounds": "api", "Buddy": "buddy", "Bump": "bump",
-    "Extent": "heap", "Firstfit": "firstfit", "Heap": "heap", "Layer": "api", "Region": "memory",
-    "Shard": "shard", "Stats": "heap", "Tlsf": "tlsf", "region": "memory",
+    "Allocator": "api",
+    "Batch": "blocks",
+    "Block": "heap",
+    "Bounds": "api",
+    "Buddy": "buddy",
+    "Bump": "bump",
+    "Extent": "heap",
+    "Firstfit": "firstfit",
+    "Handle": "shared",
+    "Heap": "heap",
+    "Layer": "api",
+    "Region": "memory",
+    "Shard": "shard",
+    "SharedHeap": "shared",
+    "Stats": "heap",
+    "Tlsf": "tlsf",
+    "numpy_handler": "arrays",
+    "python_allocator": "interpreter",
+    "region": "memory",
+    "sources": "api",
 }
 
-__all__ = ["Allocator", "Block", "Bounds", "Buddy", "Bump", "Extent", "Firstfit", "Heap", "Layer",
-           "Region", "Shard", "Stats", "Tlsf", "region"]
+__all__ = [
+    "Allocator",
+    "Batch",
+    "Block",
+    "Bounds",
+    "Buddy",
+    "Bump",
+    "Extent",
+    "Firstfit",
+    "Handle",
+    "Heap",
+    "Layer",
+    "Region",
+    "Shard",
+    "SharedHeap",
+    "Stats",
+    "Tlsf",
+    "numpy_handler",
+    "python_allocator",
+    "region",
+    "sources",
+]
 
 
 def __getattr__(name: str) -> Any:

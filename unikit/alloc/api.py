@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unikit import registry
@@ -50,12 +51,14 @@ class Allocator(Component):
             raise CompositionError([f"{cls.id or cls.__qualname__}: a record with the feature "
                                     "layer derives from Layer, and no other does"])
 
-    def open(self, region: WriteableBuffer | int | str) -> Heap:
-        """Open the allocator over memory of this process.
+    def open(self, region: WriteableBuffer | int | str, *, threads: bool = False) -> Heap:
+        """Open the allocator over memory of this process, or over memory that processes share.
 
         :param region: any writable contiguous buffer (:func:`unikit.alloc.region`, ``bytearray``,
             ``mmap``), which the heap keeps alive and pinned until it is closed; or a size, for
-            memory of the heap's own.
+            memory of the heap's own. Over a region made with ``shared=True`` every process that
+            opens it gets the same heap, a :class:`unikit.alloc.shared.SharedHeap`.
+        :param threads: let several threads use the heap at once.
         :raises OutOfMemory: the memory is too small for this allocator.
         :raises InvalidArgument: the buffer is not writable and contiguous.
 
@@ -67,7 +70,11 @@ class Allocator(Component):
         b'hello'
         """
         from unikit.alloc.heap import Heap
-        return Heap(self, region)
+        from unikit.alloc.memory import Region
+        if isinstance(region, Region) and region.kind == "shared":
+            from unikit.alloc.shared import SharedHeap
+            return SharedHeap(self, region)
+        return Heap(self, region, threads)
 
     def bounds(self, live: int | str, largest: int | str) -> Bounds:
         """Return the promises for programs within limits.
@@ -97,8 +104,8 @@ class Allocator(Component):
         """
         memory = self.bounds(live, largest).memory
         if not memory:
-            raise NotSupported(f"{self!r} promises no bound on memory for {live} bytes in blocks of "
-                               f"up to {largest}")
+            raise NotSupported(f"{self!r} promises no bound on memory for {live} bytes in blocks "
+                               f"of up to {largest}")
         return memory
 
 
@@ -139,3 +146,19 @@ class Layer(Allocator):
         """Return what it consists of, from the outside in: layers, then what they stand on."""
         inner = self.inner or registry.find(DEFAULT, "alloc")()
         return (self, *inner.layers())
+
+
+def sources(record: type[Allocator] | Allocator) -> list[Path]:
+    """Return the C files that a project compiles to have an allocator without unikit at run time.
+
+    With ``-I`` :func:`unikit.get_include`. The last file is a ``kit_panic`` that prints and aborts;
+    it gives way to one of the project's own. ``unikit export`` writes the same files, the headers,
+    a Makefile and a pkg-config file into a folder.
+
+    >>> from unikit.alloc import Tlsf
+    >>> sources(Tlsf)[0].name, sources(Tlsf)[-1].name
+    ('tlsf.c', 'host_panic.c')
+    """
+    files = [path for layer in (record.layers() if isinstance(record, Allocator) else [record])
+             for path in layer.source_files()]
+    return [*files, Path(__file__).resolve().parents[1] / "rt/host_panic.c"]

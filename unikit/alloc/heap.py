@@ -3,149 +3,77 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import operator
 import warnings
-from collections.abc import Iterator
+import weakref
+from array import array
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from unikit.alloc.blocks import Batch, Block, Extent, Mark, Owned, Stats
 from unikit.alloc.memory import Region
 from unikit.alloc.memory import region as map_region
 from unikit.errors import InvalidArgument, NotSupported, OutOfMemory
 from unikit.ffi import load
-from unikit.ffi.buffer import Buffer
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from unikit.alloc.api import Allocator
+    from unikit.alloc.tenant import Tenant
 
+__all__ = ["Batch", "Block", "Extent", "Heap", "Mark", "Stats"]
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stats:
-    """What an allocator says about itself; sizes are bytes.
-
-    :ivar capacity: could be given out if all were free.
-    :ivar used: given out, rounding and padding included.
-    :ivar peak: highest ``used`` so far.
-    :ivar blocks: given out and not freed.
-    :ivar largest_free: a request of this size and minimal alignment would succeed.
-    :ivar allocations: requests that succeeded so far.
-    :ivar frees: blocks given back so far.
-    :ivar failures: requests refused for lack of memory so far.
-    """
-
-    capacity: int
-    used: int
-    peak: int
-    blocks: int
-    largest_free: int
-    allocations: int
-    frees: int
-    failures: int
-
-
-class Extent(NamedTuple):
-    """One stretch of a heap: a block in use, or free memory.
-
-    :ivar address: where its payload starts.
-    :ivar size: bytes of payload.
-    :ivar used: whether it is given out.
-    """
-
-    address: int
-    size: int
-    used: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Mark:
-    """A state of a heap to return to."""
-
-    value: int
-    serial: int
-
-
-class Block(Buffer):
-    """A block of a heap: a writable buffer (``memoryview(block)``, ``numpy.frombuffer(block)``).
-
-    It belongs to the heap and lives until it is freed or the heap is closed, whether the Python
-    object is still referred to or not. It cannot be freed or moved while others hold views of it.
-    Usable in ``with``, which frees it.
-    """
-
-    __slots__ = ("__weakref__", "_align", "_heap", "_serial")
-
-    def __init__(self, heap: Heap, address: int, size: int, align: int, serial: int) -> None:
-        self._heap = heap
-        self._align = align
-        self._serial = serial
-        self._bind(address, size)
-
-    @property
-    def address(self) -> int:
-        """Where the block is in this process; 0 after it was freed."""
-        return self._address
-
-    @property
-    def align(self) -> int:
-        """The alignment that was asked for; 0: the minimal one."""
-        return self._align
-
-    @property
-    def usable_size(self) -> int:
-        """Bytes the allocator really set aside; at least ``len(block)``."""
-        return self._heap._usable_size(self)
-
-    def free(self) -> None:
-        """Give the block back.
-
-        :raises ValueError: it was freed before.
-        :raises BufferError: others hold views of it.
-        """
-        self._heap.free(self)
-
-    def __enter__(self) -> Block:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._address:
-            self.free()
-
-    def __repr__(self) -> str:
-        if not self._address:
-            return "<Block: freed>"
-        return f"<Block: {self._size} bytes at {self._address:#x}>"
+_LOCK, _FACES = 0, 1  # kinds of gates: host_gate.h
 
 
 class Heap:
     """An allocator over a region of memory; made by :meth:`unikit.alloc.Allocator.open`.
 
-    Not for two threads at a time. A call costs some 100 ns beside the allocator's own work.
+    A call costs some 100 ns beside the allocator's own work. Not for two threads at a time unless
+    it was opened with ``threads=True``: then each call takes a lock, or each thread has a face of
+    its own where the allocator has the feature ``threads`` (and :meth:`check`, :meth:`walk` and
+    :meth:`owns` want that no other thread uses it meanwhile). After a fork the child has a copy of
+    the heap over private memory, which is sound whatever other threads did meanwhile if it was
+    opened for threads; for memory that is not private there is
+    :class:`unikit.alloc.shared.SharedHeap`. Weak references to heaps and blocks work.
     """
 
-    def __init__(self, record: Allocator, region: WriteableBuffer | int | str) -> None:
+    def __init__(self, record: Allocator, region: WriteableBuffer | int | str,
+                 threads: bool = False) -> None:
         self._ptr: Any = None
+        self._gate: Any = None
         self.record = record
         self._own: Region | None = None
         self._blocks: dict[int, Block] = {}
+        self._batches: dict[int, Batch] = {}
+        self._owned: weakref.WeakValueDictionary[int, Owned] = weakref.WeakValueDictionary()
+        self._tenants: weakref.WeakSet[Tenant] = weakref.WeakSet()
         self._serial = 0
         self._ffi, self._lib = load.abi()
-        layers = record.layers()
-        self._choices, self._options = load.choices(layers)
         self._regions: list[Any] = []
         if isinstance(region, (int, str)):
             region = self._own = map_region(region)
+        self._pages = region if isinstance(region, Region) else None
         try:
-            memory = self._pin(region)
-            out = self._ffi.new("struct kit_alloc **")
-            at = self._ffi.new("size_t *")
-            code = self._lib.kit_alloc_compose(self._choices, len(layers), memory, len(memory),
-                                               out, at)
-            load.check(code, f"opening {layers[at[0]].id} in {len(memory)} bytes")
+            self._ptr = self._open(self._pin(region))
+            if threads:
+                self._share()
         except BaseException:
+            self._ptr = None
             self._unpin()
             raise
-        self._ptr = out[0]
+
+    def _open(self, memory: Any) -> Any:
+        layers = self.record.layers()
+        self._choices, self._options = load.choices(layers)
+        out = self._ffi.new("struct kit_alloc **")
+        at = self._ffi.new("size_t *")
+        code = self._lib.kit_alloc_compose(self._choices, len(layers), memory, len(memory), out, at)
+        load.check(code, f"opening {layers[at[0]].id} in {len(memory)} bytes")
+        return out[0]
 
     # ---- blocks --------------------------------------------------------------------------
 
@@ -157,15 +85,77 @@ class Heap:
         :raises OutOfMemory: there is no free memory of that size and alignment.
         :raises InvalidArgument: size or alignment is not allowed.
         """
-        ptr = self._live()
-        self._check_request(size, align)
-        address = self._lib.kit_alloc_alloc(ptr, size, align)
-        if not address:
-            self._refuse(f"allocating {size} bytes")
-        self._serial += 1
-        block = Block(self, int(self._ffi.cast("uintptr_t", address)), size, align, self._serial)
+        size, align = self._check_request(size, align)
+        block = Block(self, self._take(size, align), size, align, self._serial)
         self._blocks[block.address] = block
         return block
+
+    def alloc_many(self, sizes: Iterable[int], align: int = 0) -> Batch:
+        """Allocate many blocks by one call, all or none.
+
+        :param sizes: bytes of each, >= 0; an ``array`` of 64-bit words is taken as it is.
+        :param align: of each, as for :meth:`alloc`.
+        :raises OutOfMemory: there is no room for all of them; none was allocated.
+        :raises InvalidArgument: a size or the alignment is not allowed.
+
+        >>> from unikit.alloc import Tlsf
+        >>> with Tlsf().open("1M") as heap, heap.alloc_many([100, 200, 300]) as batch:
+        ...     [len(block) for block in batch]
+        [100, 200, 300]
+        """
+        _, align = self._check_request(0, align)
+        try:
+            wanted = array("Q", sizes)
+        except (TypeError, OverflowError) as error:
+            raise InvalidArgument(f"allocating a batch: {error}; give sizes >= 0") from error
+        if wanted and max(wanted) >= 1 << 63:
+            self._check_request(max(wanted), align)
+        made = array("Q", bytes(8 * len(wanted)))
+        ptr, (ffi, lib) = self._live(), load.extension("unikit.alloc._host")
+        count = lib.kit_batch_alloc(ptr, ffi.from_buffer("uint64_t[]", wanted), len(wanted), align,
+                                    ffi.from_buffer("uint64_t[]", made))
+        if count < len(wanted):
+            self._refuse(f"allocating {len(wanted)} blocks, of which there was room for {count}")
+        self._serial += 1
+        batch = Batch(self, made, wanted, align, self._serial)
+        self._batches[batch._serial] = batch
+        return batch
+
+    def ndarray(self, shape: int | tuple[int, ...], dtype: Any = "f8", *, align: int = 64,
+                order: str = "C") -> Any:
+        """Return an uninitialised ``numpy.ndarray`` in this heap.
+
+        Its memory is given back when the array and all its views are gone; until then the heap
+        cannot be closed. From the first array on the heap may be used by several threads, since
+        any thread may be the last that knows an array.
+
+        :param shape: as for ``numpy.empty``.
+        :param dtype: any type without Python objects in it.
+        :param align: of the first element.
+        :raises OutOfMemory: as for :meth:`alloc`.
+        :raises InvalidArgument: the type holds Python objects, or an argument is not allowed.
+        :raises ImportError: NumPy is not installed.
+        """
+        from unikit.alloc.arrays import make
+        return make(self, shape, dtype, align, order)
+
+    def free_many(self, batch: Batch) -> None:
+        """Give the blocks of a batch back.
+
+        :raises ValueError: they were freed before, or belong to another heap.
+        :raises BufferError: others hold views of one.
+        """
+        ptr = self._live()
+        if batch._heap is not self:
+            raise ValueError(f"{batch!r} belongs to another heap")
+        if self._batches.get(batch._serial) is not batch:
+            raise ValueError("the batch was freed before")
+        addresses, sizes = batch._addresses, batch._sizes
+        self._revoke([batch])
+        ffi, lib = load.extension("unikit.alloc._host")
+        load.check(lib.kit_batch_free(ptr, ffi.from_buffer("uint64_t[]", sizes), len(sizes),
+                                      batch.align, ffi.from_buffer("uint64_t[]", addresses)),
+                   f"freeing {len(sizes)} blocks")
 
     def free(self, block: Block) -> None:
         """Give a block back.
@@ -176,7 +166,8 @@ class Heap:
         ptr, address = self._live(), self._own_address(block)
         size = len(block)
         block._bind(0, 0)
-        del self._blocks[address]
+        if self._blocks.pop(address, None) is not block:
+            raise ValueError("the block was freed before")
         load.check(self._lib.kit_alloc_free(ptr, self._ffi.cast("void *", address), size,
                                             block.align), f"freeing {size} bytes at {address:#x}")
 
@@ -191,7 +182,7 @@ class Heap:
         :raises BufferError: others hold views of it.
         """
         ptr, address = self._live(), self._own_address(block)
-        self._check_request(size, block.align)
+        size, _ = self._check_request(size, block.align)
         block._bind(address, len(block))  # BufferError before anything moves
         moved = self._lib.kit_alloc_realloc(ptr, self._ffi.cast("void *", address), len(block),
                                             size, block.align)
@@ -220,6 +211,26 @@ class Heap:
         return Stats(**{field.name: int(getattr(out, field.name))
                         for field in dataclasses.fields(Stats)})
 
+    def json(self) -> str:
+        """Return all that is known of the heap as one JSON object: for logs and dashboards.
+
+        ``component``, ``options``, ``features``, ``threads`` (``"one"``, ``"lock"`` or
+        ``"faces"``), ``pages`` (of the region, where it is one), the counters of :class:`Stats`,
+        and ``fragmentation``: the part of the free memory that is outside its largest piece.
+        """
+        stats = dataclasses.asdict(self.stats())
+        free = stats["capacity"] - stats["used"]
+        options = {spec.name: getattr(self.record, spec.name) for spec in self.record.options
+                   if spec.kind != "component"}
+        kind = "one" if self._gate is None else \
+            "faces" if "threads" in self.record.features else "lock"
+        return json.dumps({
+            "component": self.record.id, "layers": [each.id for each in self.record.layers()],
+            "options": options, "features": sorted(self.record.features), "threads": kind,
+            "regions": [len(memory) for memory in self._regions],
+            "pages": self._pages.pages if self._pages else None, **stats,
+            "fragmentation": round(1 - min(1.0, stats["largest_free"] / free), 4) if free else 0.0})
+
     def check(self) -> None:
         """Verify every invariant of the allocator.
 
@@ -233,16 +244,15 @@ class Heap:
         :raises NotSupported: the allocator cannot tell.
         """
         self._needs("walk")
-        found: list[Extent] = []
-
-        def visit(_argument: Any, block: Any, size: int, used: bool) -> int:
-            found.append(Extent(int(self._ffi.cast("uintptr_t", block)), size, bool(used)))
-            return 0
-
-        callback = self._ffi.callback("int(void *, void *, size_t, _Bool)", visit)
-        load.check(self._lib.kit_alloc_walk(self._live(), callback, self._ffi.NULL),
-                   f"walking {self.record.id}")
-        return found
+        ptr, (ffi, lib) = self._live(), load.extension("unikit.alloc._host")
+        count, room = ffi.new("size_t *"), -1
+        while count[0] > room:  # in C: a callback would run Python while the heap is locked
+            room = count[0]
+            out = array("Q", bytes(24 * room))
+            load.check(lib.kit_batch_walk(ptr, ffi.from_buffer("struct kit_extent[]", out), room,
+                                          count), f"walking {self.record.id}")
+        return [Extent(out[at], out[at + 1], bool(out[at + 2]))
+                for at in range(0, 3 * count[0], 3)]
 
     def blocks(self) -> Iterator[Block]:
         """Iterate over the blocks made by this object and not freed, oldest first."""
@@ -255,6 +265,8 @@ class Heap:
         :raises OutOfMemory: it is too small to be of use.
         """
         self._needs("add_region")
+        if any(tenant.fixed for tenant in self._tenants):
+            raise NotSupported("a heap with Python's objects in it keeps the region that it has")
         memory = self._pin(region)
         try:
             load.check(self._lib.kit_alloc_add_region(self._live(), memory, len(memory)),
@@ -278,7 +290,10 @@ class Heap:
         """
         self._needs("scopes")
         ptr = self._live()
-        gone = [block for block in self._blocks.values() if block._serial > mark.serial]
+        gone: list[Block | Batch] = [each for holders in (self._blocks, self._batches)
+                                     for each in holders.values() if each._serial > mark.serial]
+        if any(each._serial > mark.serial for each in self._owned.values()):
+            raise BufferError("arrays that were made since the mark still live")
         self._revoke(gone)
         load.check(self._lib.kit_alloc_release(ptr, mark.value), "releasing a mark")
 
@@ -313,8 +328,20 @@ class Heap:
         """
         if self._ptr is None:
             return
-        self._revoke(list(self._blocks.values()))
+        live = len(self._owned) + sum(tenant.live for tenant in self._tenants)
+        if live:
+            raise BufferError(f"{live} arrays or objects still live in the heap; delete them first")
+        self._revoke([*self._blocks.values(), *self._batches.values()])
+        self._leave()
+
+    def _leave(self) -> None:
+        """Let go of everything; nothing refers to the memory any more."""
         self._ptr = None
+        for tenant in self._tenants:
+            tenant.leave()
+        if self._gate is not None:
+            load.extension("unikit.alloc._host")[0].release(self._gate)
+            self._gate = None
         self._unpin()
 
     def __enter__(self) -> Heap:
@@ -336,6 +363,33 @@ class Heap:
                 f"{stats.blocks} blocks>")
 
     # ---- inside ----------------------------------------------------------------------------
+
+    def _share(self) -> None:
+        """Make it usable by several threads; no call may be under way."""
+        if self._gate is not None:
+            return
+        ffi, lib = load.extension("unikit.alloc._host")
+        out = ffi.new("struct kit_alloc **")
+        kind = _FACES if "threads" in self.record.features else _LOCK
+        load.check(lib.kit_gate_new(self._live(), kind, ffi.NULL, out), "making a heap thread-safe")
+        self._gate = ffi.gc(out[0], lib.kit_gate_delete)
+        self._ptr = self._gate
+
+    def _take(self, size: int, align: int) -> int:
+        """Allocate; the address."""
+        address = self._lib.kit_alloc_alloc(self._live(), size, align)
+        if not address:
+            self._refuse(f"allocating {size} bytes")
+        self._serial += 1
+        return int(self._ffi.cast("uintptr_t", address))
+
+    def _reclaim(self, memory: Owned) -> None:
+        """Take back what an array had; the last reference is gone, in whatever thread."""
+        address, size = memory._address, memory._size
+        memory._bind(0, 0)
+        if self._ptr is not None:
+            load.check(self._lib.kit_alloc_free(self._ptr, self._ffi.cast("void *", address), size,
+                                                memory._align), f"freeing {size} bytes")
 
     def _live(self) -> Any:
         if self._ptr is None:
@@ -375,21 +429,30 @@ class Heap:
         return int(self._lib.kit_alloc_usable_size(
             self._live(), self._ffi.cast("void *", address), len(block)))
 
-    def _revoke(self, blocks: list[Block]) -> None:
-        held = sum(1 for block in blocks if block._views)
+    def _revoke(self, gone: list[Block | Batch]) -> None:
+        held = sum(1 for each in gone if each._views)
         if held:
-            raise BufferError(f"{held} of {len(blocks)} blocks have views that others hold; "
+            raise BufferError(f"{held} of {len(gone)} blocks have views that others hold; "
                               "release them first")
-        for block in blocks:
-            del self._blocks[block.address]
-            block._bind(0, 0)
+        for each in gone:
+            if isinstance(each, Block):
+                del self._blocks[each.address]
+            else:
+                del self._batches[each._serial]
+            each._drop()
 
     @staticmethod
-    def _check_request(size: int, align: int) -> None:
+    def _check_request(size: int, align: int) -> tuple[int, int]:
+        try:
+            size, align = operator.index(size), operator.index(align)
+        except TypeError:
+            raise InvalidArgument(f"a block of {size!r} bytes aligned to {align!r}: give whole "
+                                  "numbers") from None
         if not 0 <= size < 1 << 63:
             raise InvalidArgument(f"a block of {size} bytes: the size must lie in 0...2**63 - 1")
         if align < 0 or align & (align - 1) or align >= 1 << 63:
             raise InvalidArgument(f"a block aligned to {align}: give a power of two, or 0")
+        return size, align
 
     def _refuse(self, doing: str) -> None:
         load.check_panic(doing)

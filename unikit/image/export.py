@@ -18,21 +18,6 @@ from unikit.image import toolchain
 _INCLUDE = re.compile(r'^\s*#\s*include\s+(?:<(unikit/[^>]+)>|"([^"]+)")', re.MULTILINE)
 _FOLDERS = {"netif": "net/netif.h", "console": "platform/console/console.h"}
 
-_PANIC = """/* SPDX-License-Identifier: MIT */
-/* What a component calls when its contract is broken. Weak: a program may define its own kit_panic,
- * which must not return. */
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <unikit/rt/types.h>
-
-__attribute__((weak)) _Noreturn void kit_panic(const char *message)
-{
-    fprintf(stderr, "unikit panic: %s\\n", message);
-    abort();
-}
-"""
-
 _MAKEFILE = """# {id}: make builds lib{library}.a here; make install PREFIX=/usr/local installs it.
 CC ?= cc
 CFLAGS ?= -O2 -g
@@ -112,7 +97,7 @@ def export(record: type[Component], folder: Path) -> list[Path]:
         write(Path("include") / path, (toolchain.ROOT / path).read_text())
     for path in sorted({*sources, *private}):
         write(Path("src") / path.name, path.read_text())
-    write("src/panic.c", _PANIC)
+    write("src/panic.c", (toolchain.ROOT / "unikit/rt/host_panic.c").read_text())
     objects = " ".join(f"src/{path.stem}.o" for path in [*sources, Path("panic.c")])
     summary = (record.__doc__ or "").strip().splitlines()[0]
     write("Makefile", _MAKEFILE.format(id=record.id, library=library, objects=objects))

@@ -164,6 +164,7 @@ int kit_suite_sched(const struct kit_sched_component *component, const uint64_t 
         sched_suite_crowd(&b);
         sched_suite_sync(&b);
         sched_suite_share(&b);
+        sched_suite_weight(&b);
     }
     return report->failures - before;
 }

@@ -10,7 +10,7 @@
 
 static int failures;
 
-#define EXPECT(condition) \
+#define EXPECT(condition)                                                                          \
     ((condition) ? (void)0 : (void)(failures++, printf("line %d: %s\n", __LINE__, #condition)))
 
 /* C23; libc may lack them. */

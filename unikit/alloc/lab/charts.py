@@ -150,13 +150,18 @@ def bars(title: str, rows: Sequence[Bar], form: Form = units.count, *, mark: flo
     return Chart(title, width, bottom + 24, "".join(body))
 
 
+def _margin(label: str) -> float:
+    """Return the room that half a label needs to the right of the last place on an axis."""
+    return max(18.0, 4 + _LETTER * len(label) / 2)
+
+
 class _Plane:
     """Axes of a chart with two dimensions."""
 
     def __init__(self, title: str, width: int, height: int, xs: Sequence[float],
                  ys: Sequence[float], xform: Form, yform: Form, labels: tuple[str, str]) -> None:
         self.left = 20 + _LETTER * max(len(yform(value)) for value in ys)
-        self.top, self.right, self.bottom = 48.0, width - 18.0, height - 40.0
+        self.top, self.right, self.bottom = 48.0, width - _margin(xform(xs[-1])), height - 40.0
         self._x, self._y = (xs[0], xs[-1]), (ys[0], ys[-1])
         self.body = [_text(0, 14, title, "head"), _text(0, 34, labels[1], "dim"),
                      _text(self.right, height - 4, labels[0], "dim", "end")]

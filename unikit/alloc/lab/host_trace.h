@@ -53,6 +53,8 @@ int64_t kit_trace_write(const uint64_t *time, const uint64_t *size, const uint32
                         const uint32_t *site, const uint16_t *thread, const uint8_t *op,
                         const uint8_t *align, size_t events, const uint64_t *addresses,
                         uint32_t chunk, void *out, size_t room);
+/* This moment by both clocks that the header of a trace knows. */
+void kit_trace_moment(uint64_t *ticks, uint64_t *ns);
 /* CRC-32 as in the chunks. */
 uint32_t kit_trace_check(const void *data, size_t size);
 /* cdef: end */

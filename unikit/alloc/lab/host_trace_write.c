@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* From events to the chunks of a file: one stream, as many slots as it takes. */
 #include <string.h>
+#include <time.h>
 
 #include <unikit/alloc/lab/host_trace.h>
 #include <unikit/rt/error.h>
@@ -91,4 +92,12 @@ KIT_HIDDEN int64_t kit_trace_write(const uint64_t *time, const uint64_t *size,
     }
     finish_chunk(&writer);
     return writer.next - (uint8_t *)out;
+}
+
+KIT_HIDDEN void kit_trace_moment(uint64_t *ticks, uint64_t *ns)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    *ticks = __builtin_ia32_rdtsc();
+    *ns = (uint64_t)time.tv_sec * KIT_NS_PER_S + (uint64_t)time.tv_nsec;
 }

@@ -17,7 +17,8 @@ h2{font-size:18px;margin:36px 0 10px}
 p.sub{color:var(--dim);margin:0 0 18px}p.lead{font-size:17px;margin:14px 0 22px}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:14px 16px;
  margin:0 0 14px;overflow-x:auto}.card svg{display:block;width:100%;height:auto}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:14px}
+.pair{margin:0 0 14px;display:grid;gap:14px;
+ grid-template-columns:repeat(auto-fit,minmax(430px,1fr))}
 .pair .card{margin:0}
 @media(max-width:500px){.pair{grid-template-columns:1fr}}
 table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}

@@ -99,14 +99,23 @@ def draw(found: Comparison, path: Path) -> None:
     :raises InvalidArgument: another ending.
     :raises NotSupported: matplotlib is missing.
     """
+    save(drawings(found), subject(found), path, lambda: _figure(found))
+
+
+def save(made: Sequence[charts.Chart], title: str, path: Path, figure: Callable[[], Any]) -> None:
+    """Write charts to a file: ``.svg`` as they are, ``.png`` and ``.pdf`` by matplotlib.
+
+    :param figure: makes the matplotlib figure.
+    :raises InvalidArgument: another ending.
+    :raises NotSupported: matplotlib is missing.
+    """
     if path.suffix == ".svg":
         from unikit import cache
-        cache.write(path, charts.standalone(drawings(found), subject(found)).encode())
-        return
-    if path.suffix not in (".png", ".pdf"):
+        cache.write(path, charts.standalone(made, title).encode())
+    elif path.suffix in (".png", ".pdf"):
+        figure().savefig(path, dpi=140, bbox_inches="tight")
+    else:
         raise InvalidArgument(f"{path.name}: give a name that ends in .svg, .png or .pdf")
-    figure = _figure(found)
-    figure.savefig(path, dpi=140, bbox_inches="tight")
 
 
 def matplotlib() -> Any:
@@ -157,7 +166,7 @@ def page(found: Comparison) -> Page:
     made = Page(f"Allocators compared: {subject(found)}", found.machine.get("date", ""))
     made.text(found.verdict() + ".", "lead")
     made.key(KEY)
-    wide, pairs = drawings(found, 960), drawings(found, 480)
+    wide, pairs = drawings(found, 1100), drawings(found, 530)
     made.chart(wide[0])
     memory = next((at for at, chart in enumerate(wide) if chart.title.startswith("Peak")), None)
     if memory is not None:

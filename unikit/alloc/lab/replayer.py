@@ -187,9 +187,10 @@ def replay(trace: Trace, allocator: Allocator | str, *, rounds: int = 3, latency
         "threads": threads, "memory": region, "features": _bits(record),
         "touch": TOUCHES[touch], "huge": PAGES[pages], "rounds": rounds,
         "latency_rounds": latency_rounds, "samples": samples})
+    kind: Any = type(record)
     moments = ffi.new("struct kit_replay_sample[]", samples or 1)
     out = ffi.new("struct kit_replay_outcome *")
-    run = _direct(type(record)) if direct and len(layers) == 1 else lib.kit_replay_run
+    run = _direct(kind) if direct and len(layers) == 1 else lib.kit_replay_run
     code = run(setup, moments, out)
     del held
     load.check(code, f"replaying {len(trace)} events on {layers[out.refused].id} in {region} bytes")

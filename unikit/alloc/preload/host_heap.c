@@ -25,7 +25,7 @@ enum { PAGE = 4096 };
 struct kit_alloc *kit_preload_heap;
 
 static bool huge_pages;
-static size_t next_region = 16 * MIB;
+static size_t next_chunk = 64 * MIB; /* a further region: the components can hold few */
 
 /* ld.so: where the kernel put argc, and behind it argv and the environment. */
 extern void *__libc_stack_end;
@@ -94,6 +94,21 @@ static void *reserve(size_t *size)
     return NULL;
 }
 
+/* Maps `least` bytes, whole pages, and as a rule more: each time twice as much. */
+static void *map_chunk(size_t least, size_t *got)
+{
+    size_t size = least < next_chunk ? next_chunk : least;
+    void *memory = map(size, 0);
+    while (!memory && size > least) {
+        size = size / 2 < least ? least : kit_align_up(size / 2, PAGE);
+        memory = map(size, 0);
+    }
+    *got = size;
+    if (memory && next_chunk < GIB)
+        next_chunk *= 2;
+    return memory;
+}
+
 #if KIT_PRELOAD_PAGES
 
 static void pages_decommit(void *context, void *start, size_t size)
@@ -108,13 +123,10 @@ static void *pages_map(void *context, size_t size, size_t *got)
 {
     (void)context;
     int error = errno;
-    size_t whole;
-    if (kit_add_overflow(size, PAGE - 1, &whole))
-        return NULL;
-    void *memory = map(whole & ~(size_t)(PAGE - 1), 0);
-    if (memory)
-        *got = whole & ~(size_t)(PAGE - 1);
-    errno = error;
+    void *memory = NULL;
+    if (size <= PTRDIFF_MAX)
+        memory = map_chunk(kit_align_up(size, PAGE), got);
+    errno = memory ? error : ENOMEM;
     return memory;
 }
 
@@ -151,8 +163,8 @@ void kit_preload_open(void)
     void *memory = reserve(&size);
     if (!memory)
         kit_preload_die((const char *[]){"there is no memory for a heap", NULL});
-    int result = kit_alloc_compose(kit_preload_choices, kit_preload_choice_count, memory, size,
-                                   &heap, &at);
+    int result =
+        kit_alloc_compose(kit_preload_choices, kit_preload_choice_count, memory, size, &heap, &at);
 #if KIT_PRELOAD_PAGES
     if (result == 0)
         result = kit_alloc_source(heap, &pages);
@@ -170,27 +182,19 @@ void kit_preload_open(void)
 
 #if KIT_PRELOAD_ADD_REGION
 
-/* Maps a region for a request and hands it over; later regions are larger and larger. */
+/* Maps a region for a request and hands it over. */
 static bool add_region(size_t size, size_t align)
 {
     size_t least, bytes;
     if (kit_add_overflow(size, align, &least) || kit_add_overflow(least, least / 8, &least) ||
-        kit_add_overflow(least, 64 * KIB, &least))
+        kit_add_overflow(least, 64 * KIB, &least) || least > PTRDIFF_MAX)
         return false;
-    least = kit_align_up(least, PAGE);
-    bytes = least < next_region ? next_region : least;
-    void *memory = map(bytes, 0);
-    if (!memory && bytes > least)
-        memory = map(bytes = least, 0);
-    if (!memory)
-        return false;
-    if (kit_alloc_add_region(kit_preload_heap, memory, bytes) != 0) {
+    void *memory = map_chunk(kit_align_up(least, PAGE), &bytes);
+    if (memory && kit_alloc_add_region(kit_preload_heap, memory, bytes) == 0)
+        return true;
+    if (memory)
         munmap(memory, bytes);
-        return false;
-    }
-    if (next_region < GIB)
-        next_region *= 2;
-    return true;
+    return false;
 }
 
 bool kit_preload_grow(size_t size, size_t align, bool locked)

@@ -36,7 +36,7 @@ static void back_unlink(struct shard_heap *heap, struct shard_run *run)
                 heap->words &= ~(UINT64_C(1) << (bin / 64));
         }
     }
-    if (!run->dirty || !heap->pages)
+    if (run->dirty != SHARD_DIRTY || !heap->pages)
         return;
     *(run->older ? &run->older->newer : &heap->oldest) = run->newer;
     *(run->newer ? &run->newer->older : &heap->newest) = run->older;
@@ -60,7 +60,7 @@ static void back_link(struct shard_heap *heap, unsigned index, uint32_t first, u
     heap->bits[bin / 64] |= bit;
     heap->words |= UINT64_C(1) << (bin / 64);
     run->dirty = dirty;
-    if (!dirty || !heap->pages)
+    if (dirty != SHARD_DIRTY || !heap->pages)
         return;
     run->stamp = heap->tick;
     run->older = heap->newest;
@@ -96,7 +96,8 @@ struct shard_run *shard_back_take(struct shard_heap *heap, struct shard_run *run
                                   size_t pages)
 {
     struct shard_region *region = &heap->regions[run->region];
-    uint32_t first = shard_first(region, run), dirty = run->dirty ? UINT32_MAX : 0;
+    uint32_t first = shard_first(region, run),
+             dirty = run->dirty == SHARD_CLEAN ? SHARD_CLEAN : SHARD_DIRTY;
     size_t rest = run->pages - skip - pages;
     unsigned index = run->region;
     back_unlink(heap, run);
@@ -119,9 +120,9 @@ struct shard_run *shard_back_advance(struct shard_heap *heap, unsigned index, si
     uint32_t fresh = region->high > first ? region->high - first : 0;
     struct shard_run *run = &region->runs[first];
     if (skip)
-        back_link(heap, index, region->frontier, (uint32_t)skip, UINT32_MAX);
+        back_link(heap, index, region->frontier, (uint32_t)skip, SHARD_DIRTY);
     if (!heap->pages || !heap->pages->fresh)
-        fresh = UINT32_MAX;
+        fresh = SHARD_DIRTY;
     *run = (struct shard_run){.region = (uint8_t)index, .pages = (uint32_t)pages, .dirty = fresh};
     region->map[first] = region->map[first + pages - 1] = run;
     region->frontier = first + (uint32_t)pages;
@@ -165,6 +166,8 @@ void shard_back_give(struct shard_heap *heap, unsigned index, uint32_t first, ui
                      uint32_t dirty)
 {
     struct shard_region *region = &heap->regions[index];
+    if (dirty == SHARD_CLEAN && first + pages == region->high)
+        region->high = first; /* it is the frontier, too */
     if (first + pages < region->frontier) {
         struct shard_run *after = region->map[first + pages];
         if (after->kind == SHARD_FREE) {
@@ -188,8 +191,6 @@ void shard_back_give(struct shard_heap *heap, unsigned index, uint32_t first, ui
         back_link(heap, index, first, pages, dirty);
         return;
     }
-    if (!dirty && region->high == region->frontier)
-        region->high = first;
     region->frontier = first;
     region->stamp = heap->tick;
 }
@@ -199,7 +200,7 @@ void shard_back_free(struct shard_heap *heap, struct shard_run *run)
     run->owner = NULL;
     run->kind = SHARD_NONE;
     shard_back_give(heap, run->region, shard_first(&heap->regions[run->region], run), run->pages,
-                    UINT32_MAX);
+                    SHARD_DIRTY);
 }
 
 bool shard_back_grow(struct shard_heap *heap, struct shard_run *run, size_t pages)
@@ -218,7 +219,7 @@ bool shard_back_grow(struct shard_heap *heap, struct shard_run *run, size_t page
         shard_back_take(heap, after, 0, more)->kind = SHARD_NONE;
     }
     run->pages = (uint32_t)pages;
-    run->dirty = UINT32_MAX;
+    run->dirty = SHARD_DIRTY;
     region->map[end + more - 1] = run;
     return true;
 }
@@ -231,7 +232,7 @@ void shard_back_shrink(struct shard_heap *heap, struct shard_run *run, size_t pa
         return;
     run->pages = (uint32_t)pages;
     region->map[first + pages - 1] = run;
-    shard_back_give(heap, run->region, first + (uint32_t)pages, rest, UINT32_MAX);
+    shard_back_give(heap, run->region, first + (uint32_t)pages, rest, SHARD_DIRTY);
 }
 
 size_t shard_back_largest(const struct shard_heap *heap)

@@ -96,17 +96,19 @@ static size_t pages_purge(struct shard_heap *heap, struct shard_run *run)
     shard_lock(heap);
     run->kind = SHARD_NONE;
     shard_back_give(heap, run->region, shard_first(&heap->regions[run->region], run), run->pages,
-                    from == start && to == end ? 0 : UINT32_MAX);
+                    from == start && to == end ? SHARD_CLEAN : SHARD_GIVEN);
     return from < to ? to - from : 0;
 }
 
-/* Purges what lies dirty behind the frontier of a region. */
-static size_t pages_purge_top(struct shard_heap *heap, unsigned index)
+/* Purges the highest `most` of the pages that lie dirty behind the frontier of a region. */
+static size_t pages_purge_top(struct shard_heap *heap, unsigned index, size_t most)
 {
     const struct shard_region *region = &heap->regions[index];
-    if (region->high <= region->frontier)
+    size_t pages = region->high > region->frontier ? region->high - region->frontier : 0;
+    size_t skip = pages > most ? pages - most : 0;
+    if (pages == skip)
         return 0;
-    return pages_purge(heap, shard_back_advance(heap, index, 0, region->high - region->frontier));
+    return pages_purge(heap, shard_back_advance(heap, index, skip, pages - skip));
 }
 
 SHARD_COLD size_t shard_tick(struct kit_alloc *a)
@@ -126,7 +128,7 @@ SHARD_COLD size_t shard_tick(struct kit_alloc *a)
     }
     for (unsigned i = 0; i < heap->count; i++)
         if (heap->tick - heap->regions[i].stamp >= WAIT)
-            given += pages_purge_top(heap, i);
+            given += pages_purge_top(heap, i, SIZE_MAX);
     shard_unlock(heap);
     return given;
 }
@@ -144,35 +146,44 @@ static size_t pages_unmap(struct shard_heap *heap, struct shard_region *region)
     return size;
 }
 
+/* Pages that could be purged. */
+static size_t pages_dirty(const struct shard_heap *heap)
+{
+    size_t pages = 0;
+    for (const struct shard_run *run = heap->oldest; run; run = run->newer)
+        pages += run->pages;
+    for (unsigned i = 0; i < heap->count; i++)
+        if (heap->regions[i].high > heap->regions[i].frontier)
+            pages += heap->regions[i].high - heap->regions[i].frontier;
+    return pages;
+}
+
 SHARD_COLD size_t shard_trim(struct kit_alloc *a, size_t keep)
 {
     struct shard_face *face = shard_face_of(a);
     struct shard_heap *heap = face->heap;
-    size_t given = 0, dirty = 0;
+    size_t given = 0;
     shard_send(face);
     shard_receive(face, SIZE_MAX);
     shard_flush(face, true);
     if (!heap->pages)
         return 0;
     shard_lock(heap);
-    for (const struct shard_run *run = heap->oldest; run; run = run->newer)
-        dirty += (size_t)run->pages << heap->shift;
-    for (unsigned i = 0; i < heap->count; i++)
-        if (heap->regions[i].high > heap->regions[i].frontier)
-            dirty += (size_t)(heap->regions[i].high - heap->regions[i].frontier) << heap->shift;
-    for (unsigned i = heap->count; i-- > 0 && dirty - given > keep;)
-        given += pages_purge_top(heap, i);
-    while (heap->oldest && given < dirty && dirty - given > keep) {
-        struct shard_run *run = heap->oldest;
-        size_t size = (size_t)run->pages << heap->shift;
-        struct shard_run *taken = shard_back_take(heap, run, 0, run->pages);
-        size_t purged = pages_purge(heap, taken);
-        given += purged;
-        dirty -= size - purged; /* what is smaller than a page of the source stays */
+    size_t dirty = pages_dirty(heap), goal = keep >> heap->shift;
+    size_t most = dirty > goal ? dirty - goal : 0; /* pages to purge */
+    for (unsigned i = heap->count; i-- > 0 && most;) {
+        size_t before = heap->regions[i].high;
+        given += pages_purge_top(heap, i, most);
+        most -= before > heap->regions[i].high ? before - heap->regions[i].high : 0;
     }
-    for (unsigned i = 1; i < heap->count; i++)
-        if (keep == 0)
-            given += pages_unmap(heap, &heap->regions[i]);
+    while (heap->oldest && most) {
+        struct shard_run *run = heap->oldest;
+        size_t pages = run->pages < most ? run->pages : most;
+        given += pages_purge(heap, shard_back_take(heap, run, run->pages - pages, pages));
+        most -= pages;
+    }
+    for (unsigned i = 1; i < heap->count && keep == 0; i++)
+        given += pages_unmap(heap, &heap->regions[i]);
     shard_unlock(heap);
     return given;
 }

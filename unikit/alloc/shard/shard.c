@@ -163,7 +163,7 @@ static const struct kit_alloc_ops shard_ops = {
 /* Pages of 4 KiB where there are enough of them; smaller ones than 512 bytes serve nobody. */
 static uint8_t shard_shift(size_t size)
 {
-    return size < (48 << 10) ? 9 : size < (256 << 10) ? 10 : SHARD_PAGE_SHIFT;
+    return size < (48 << 10) ? 9 : size < (192 << 10) ? 10 : SHARD_PAGE_SHIFT;
 }
 
 static SHARD_COLD int shard_open(const uint64_t *options, void *memory, size_t size,

@@ -71,6 +71,11 @@ struct shard_block {
     struct shard_block *link;
 };
 
+/* What a free run holds, in `dirty`. */
+#define SHARD_CLEAN 0u           /* it reads as zero */
+#define SHARD_GIVEN 1u           /* all whole pages of the source were given back */
+#define SHARD_DIRTY (UINT32_MAX) /* who knows */
+
 struct shard_face;
 
 /* The descriptor of a run. `owner` of a slab does not change while any of its blocks is in use; it
@@ -95,7 +100,7 @@ struct shard_run {
     uint32_t capacity; /* slab: blocks */
     union {
         uint32_t size;  /* slab: bytes of a block */
-        uint32_t dirty; /* free, large: the pages from this one on read as zero */
+        uint32_t dirty; /* large: the pages from this one on read as zero; free: see below */
     };
     uint8_t kind, state, class, region;
     uint32_t pages, spare;

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+_RECORD = """examples:
+  unikit alloc record -o app.trace -- python3 app.py
+  unikit alloc record --pid 1234 --for 10s -o server.trace
+"""
 _RUN = """examples:
   unikit alloc run --allocator tlsf -- python3 app.py
   unikit alloc run --allocator tlsf --stats -- git status
@@ -16,7 +20,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``unikit alloc`` to its parser."""
     verbs = parser.add_subparsers(dest="tool", metavar="VERB", required=True)
     _compare(verbs)
+    _show(verbs)
     _run(verbs)
+    _record(verbs)
 
 
 def _verb(verbs: Any, name: str, summary: str, **more: Any) -> argparse.ArgumentParser:
@@ -74,6 +80,17 @@ def _compare(verbs: Any) -> None:
     _outputs(one)
 
 
+def _show(verbs: Any) -> None:
+    one = _verb(verbs, "show", "show what a recorded trace holds",
+                epilog="examples:\n"
+                       "  unikit alloc show app.trace\n"
+                       "  unikit alloc show app.trace --report app.html")
+    one.add_argument("trace", help="a file written by unikit alloc record")
+    one.add_argument("--allocator", metavar="NAME[,NAME]", action="append", default=[],
+                     help="components to replay it on, to show their fragmentation")
+    _outputs(one)
+
+
 def _run(verbs: Any) -> None:
     one = _verb(verbs, "run", "run a program with another allocator", epilog=_RUN)
     one.add_argument("--allocator", metavar="NAME[,NAME]", required=True,
@@ -89,3 +106,24 @@ def _run(verbs: Any) -> None:
     one.add_argument("--json", metavar="FILE",
                      help="append them to a file instead, a line of JSON for each process")
     one.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ARGS")
+
+
+def _record(verbs: Any) -> None:
+    one = _verb(verbs, "record", "record what a program asks of its allocator", epilog=_RECORD)
+    one.add_argument("-o", "--output", metavar="FILE", default="app.trace",
+                     help="the trace; children go to FILE.PID; default: app.trace")
+    one.add_argument("--pid", type=int, metavar="N",
+                     help="a running process instead: it goes on, before, meanwhile and after")
+    one.add_argument("--for", dest="duration", metavar="TIME", type=_seconds,
+                     help="with --pid: how long, 10s or 500ms; default: until Ctrl-C or its end")
+    one.add_argument("--no-names", dest="names", action="store_false",
+                     help="do not look up the names of call sites now")
+    one.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ARGS")
+
+
+def _seconds(text: str) -> float:
+    """Return a duration in seconds: ``10``, ``10s``, ``500ms``, ``2m``."""
+    for ending, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0)):
+        if text.endswith(ending):
+            return float(text.removesuffix(ending)) * factor
+    return float(text)

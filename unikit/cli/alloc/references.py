@@ -132,11 +132,12 @@ def _package(tool: str, asked: str, path: Path) -> str:
 def components() -> list[type[Allocator]]:
     """Return the allocators of the registry that a program could live on.
 
-    Layers stand on another one, and what never reuses a block is no allocator for a program: both
-    have to be named to be compared.
+    Layers stand on another one, what never reuses a block is no allocator for a program, and what
+    searches all blocks for each request does not come to an end: these have to be named.
     """
     return [record for record in registry.components("alloc") if issubclass(record, Allocator)
-            and "layer" not in record.features and "reuses" in record.features]
+            and "layer" not in record.features and "reuses" in record.features
+            and {"bounded", "unsized"} & record.features]
 
 
 def everything() -> tuple[list[Candidate], dict[str, str]]:
@@ -145,7 +146,7 @@ def everything() -> tuple[list[Candidate], dict[str, str]]:
     unusable: dict[str, str] = {}
     for record in components():
         try:
-            found.append(_component(record.stem()))
+            found.append(_candidate(record.stem(), record_of(record.stem())))
         except UnikitError as error:
             unusable[record.stem()] = str(error).splitlines()[0]
     for name, path in installed().items():
@@ -189,12 +190,22 @@ def one(word: str) -> Candidate:
     places = installed()
     if word in places:
         return Candidate(word, "installed", version_of(places[word]), (places[word],))
-    stems = {record.stem() for record in registry.components("alloc")}
-    if word.partition(":")[0].partition("+")[0] not in stems:
-        known = ["glibc", *sorted(stems), *sorted(places)]
+    record = component(word)
+    if record is None:
+        known = ["glibc", *sorted(each.stem() for each in registry.components("alloc")),
+                 *sorted(places)]
         raise CompositionError([f"--allocator {word}: no such allocator; found here: "
                                 f"{', '.join(known)}; or give a file: ./{word}.so"])
-    return _component(word)
+    return _candidate(word, record)
+
+
+def component(word: str) -> Allocator | None:
+    """Return the record of a component that a word names; ``None``: it names something else.
+
+    :raises CompositionError: its options are wrong.
+    """
+    stems = {record.stem() for record in registry.components("alloc")}
+    return record_of(word) if word.partition(":")[0].partition("+")[0] in stems else None
 
 
 def record_of(word: str) -> Allocator:
@@ -217,10 +228,9 @@ def record_of(word: str) -> Allocator:
     return preload.choose(",".join(names), settings)
 
 
-def _component(word: str) -> Candidate:
+def _candidate(word: str, record: Allocator) -> Candidate:
     from unikit import __version__
     from unikit.image import preload
-    record = record_of(word)
     entry = registry.entries().get(record.id)
     own = entry is None or entry.distribution == registry.DISTRIBUTION
     return Candidate(word, "component", __version__ if own else "plug-in",

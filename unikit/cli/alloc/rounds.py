@@ -138,6 +138,7 @@ class Rounds:
         self._random = random.Random(seed)
         self._timeout = timeout
         self._tell = tell
+        self._out: set[str] = set()  # failed too often
         self._turn = 0.0  # seconds that one round takes
 
     def warm(self, base: Result) -> None:
@@ -162,13 +163,17 @@ class Rounds:
             result, found = watched(self._subject, candidate.preload, self._timeout)
             if result.run is None:
                 row.failures.append(result.failure)
+                if result.failure.startswith("timeout"):
+                    break
                 continue
             self._turn += result.run.wall
             if wrong := reached(found, candidate):
                 row.failures.append(wrong)
-            elif apart := strangers(found, candidate):
+                break
+            if apart := strangers(found, candidate):
                 row.notes.append(f"{apart} of {len(found.processes)} processes kept another malloc")
             return
+        self._out.add(row.name)
 
     def number(self, wish: int | None) -> int:
         """Return how many rounds to run: as wished, else as many as a minute or so allows."""
@@ -184,8 +189,7 @@ class Rounds:
     def measure(self, rounds: int) -> None:
         """Run the rounds; an allocator that has failed twice is not tried again."""
         for number in range(rounds):
-            order = [row for row in self.rows if len(row.failures) < _TRIES
-                     and not any(text.startswith("not ") for text in row.failures)]
+            order = [row for row in self.rows if row.name not in self._out]
             self._random.shuffle(order)
             for row in order:
                 self._tell(f"round {number + 1} of {rounds}: {row.name}")
@@ -193,6 +197,8 @@ class Rounds:
                                             self._timeout, {})
                 if result.run is None:
                     row.failures.append(result.failure)
+                    if len(row.failures) >= _TRIES or result.failure.startswith("timeout"):
+                        self._out.add(row.name)
                     continue
                 row.runs.append(result.run)
                 if result.note and result.note not in row.notes:

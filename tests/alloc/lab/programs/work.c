@@ -1,0 +1,62 @@
+/* Allocates without end from several threads, checks what it keeps, and counts on SIGUSR1: a
+ * process to attach to, which must go on unharmed. Vector and string code runs all the time. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { KEEP = 256 };
+
+static _Atomic unsigned long done, wrong;
+
+static void *work(void *argument)
+{
+    unsigned long seed = (unsigned long)argument;
+    char *kept[KEEP] = {0};
+    size_t sizes[KEEP] = {0};
+    double sum = 1.0, again = 1.0;
+    for (;;) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        size_t at = (seed >> 33) % KEEP, size = 1 + (seed >> 41) % 4000;
+        for (size_t i = 0; i < sizes[at]; i += 97)
+            if (kept[at][i] != (char)at)
+                wrong++;
+        if (seed & 64) {
+            free(kept[at]);
+            kept[at] = malloc(size);
+        } else {
+            kept[at] = realloc(kept[at], size);
+        }
+        sizes[at] = size;
+        memset(kept[at], (char)at, size);
+        for (int i = 0; i < 20; i++) {
+            sum = sum * 1.0000001 + i;
+            again = again * 1.0000001 + i;
+        }
+        if (sum != again)
+            wrong++;
+        if (sum > 1e9)
+            sum = again = 1.0;
+        done++;
+    }
+    return NULL;
+}
+
+int main(int count, char **words)
+{
+    int threads = count > 1 ? atoi(words[1]) : 2;
+    for (long i = 0; i < threads; i++) {
+        pthread_t id;
+        pthread_create(&id, NULL, work, (void *)(i + 1));
+    }
+    puts("ready");
+    fflush(stdout);
+    char line[8];
+    while (read(0, line, sizeof line) > 0) {
+        unsigned long now = done;
+        printf("%lu %lu\n", now, (unsigned long)wrong);
+        fflush(stdout);
+    }
+    return wrong != 0;
+}
