@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from unikit.cli.alloc import references
+from unikit.alloc import lab
+from unikit.cli.alloc import references, table
 from unikit.cli.alloc.process import Launch, descendants
 from unikit.cli.alloc.programs import examine
 from unikit.cli.alloc.server import throughput
@@ -388,3 +389,80 @@ def test_options_of_components_are_part_of_their_names() -> None:
     assert (record.id, record.changed()) == ("alloc.tlsf", {"pool": 1 << 20})
     with pytest.raises(CompositionError, match="NAME:OPTION=VALUE"):
         references.record_of("tlsf:pool")
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a trace of two threads that come and go; where it is."""
+    events = []
+    for turn in range(3000):
+        events.append(lab.Event(lab.Op.ALLOC if turn % 3 else lab.Op.ZEROED, turn, turn % 2, turn,
+                                1 + turn % 700, 64 if turn % 50 == 0 else 0))
+        if turn % 5 == 0:
+            events.append(lab.Event(lab.Op.REALLOC, turn, 0, turn, 5000))
+        if turn > 200:
+            events.append(lab.Event(lab.Op.FREE, turn, 0, turn - 200))
+    place = tmp_path_factory.mktemp("trace") / "app.trace"
+    lab.Trace.of(events, command="app").save(place)
+    return place
+
+
+def test_a_trace_is_replayed_on_every_allocator(built: Path, trace: Path) -> None:
+    """Time, memory, latency of single operations and fragmentation, for ours and for others."""
+    found = compared("--rounds", "3", "--allocator", f"tlsf,{built / 'libsteady.so'}", trace)
+    assert [row["name"] for row in found["rows"]] == ["glibc", "tlsf", "libsteady"]
+    assert found["subject"]["kind"] == "trace"
+    for row in found["rows"]:
+        assert row["failures"] == [] and len(row["runs"]) == 3
+        operations = row["operations"]
+        for what in ("malloc", "free"):
+            values = operations[what]
+            assert 0 <= values["p50"] <= values["p99"] <= values["p99.99"] <= values["max"]
+        assert 0 <= operations["fragmentation"] < 1
+        assert len(operations["samples"]) == 200
+        assert operations["samples"][-1][0] == found["subject"]["operations"]
+    base, _, steady = found["rows"]
+    assert steady["operations"]["fragmentation"] > base["operations"]["fragmentation"]
+    assert any("2 threads are replayed by one" in note for note in found["notes"])
+
+
+def test_a_trace_on_a_crashing_allocator(built: Path, trace: Path) -> None:
+    """The row is a loss; the others are unharmed."""
+    found = compared("--rounds", "1", "--allocator", built / "libbroken.so", trace)
+    assert found["rows"][1]["failures"][0].startswith("SIG")
+    assert found["rows"][1]["operations"] is None
+    assert found["rows"][0]["operations"]["malloc"]
+
+
+def test_latency_of_a_program_comes_from_a_recorded_run(built: Path) -> None:
+    """One run is recorded and replayed; the program's own figures stand beside it."""
+    found = compared("--latency", "--rounds", "1", "--allocator", "tlsf", "--", built / "work",
+                     "20000")
+    for row in found["rows"]:
+        assert row["operations"]["malloc"]["p50"] <= row["operations"]["malloc"]["max"]
+
+
+def test_a_damaged_trace_is_refused(tmp_path: Path) -> None:
+    """One line that says which file and what is wrong."""
+    (tmp_path / "bad.trace").write_bytes(b"KITTRACE" + b"\xff" * 5000)
+    done = unikit("compare", tmp_path / "bad.trace")
+    assert done.returncode == 1
+    assert "bad.trace" in done.stderr and len(done.stderr.splitlines()) == 1
+    done = unikit("compare", tmp_path / "none.trace")
+    assert done.returncode == 1 and "there is no trace" in done.stderr
+
+
+def test_options_for_programs_do_not_fit_traces(trace: Path) -> None:
+    """Asking for the impossible is told, not ignored."""
+    done = unikit("compare", "--load", "true", trace)
+    assert done.returncode == 1 and "is a trace" in done.stderr
+
+
+def test_narrow_terminals_get_several_tables() -> None:
+    """Each part has the first column; no figure is parted from its ratio."""
+    headers = ["allocator", "version", "CPU time", "/ glibc", "peak", "/ glibc", "notes"]
+    rows = [[("name", ""), ("1.0", ""), ("1.00 s", ""), ("1.00 [0.99-1.01]", ""), ("10 MiB", ""),
+             ("1", ""), ("a long note " * 9, "")]]
+    assert table._parts(headers, rows, 240) == [[0, 1, 2, 3, 4, 5, 6]]
+    assert table._parts(headers, rows, 56) == [[0, 1, 2, 3], [0, 4, 5, 6]]
+    assert table._parts(headers, rows, 10) == [[0, 1], [0, 2, 3], [0, 4, 5], [0, 6]]

@@ -199,7 +199,8 @@ def rows(found: Comparison) -> tuple[list[str], list[list[tuple[str, str]]]]:
     if operations:
         headers += ["malloc p50 / p99 / p99.99 / max, ns", "free p50 / p99 / p99.99 / max, ns",
                     "fragmentation"]
-    headers.append("faults")
+    faults = any(row.median("faults") for row in found.rows)
+    headers += ["faults"] * faults
     said = any(row.failures or row.notes for row in found.rows)
     headers += ["notes"] * said
     table = []
@@ -210,7 +211,8 @@ def rows(found: Comparison) -> tuple[list[str], list[list[tuple[str, str]]]]:
             cells.append(ratio_cell(found.ratio(row, what), row, less))
         if operations:
             cells += operation_cells(row)
-        cells.append((units.count(row.median("faults")) if row.runs else "-", ""))
+        if faults:
+            cells.append((units.count(row.median("faults")) if row.runs else "-", ""))
         cells += [(remarks(row), "w")] * said
         table.append(cells)
     return headers, table

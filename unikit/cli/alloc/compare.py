@@ -6,14 +6,16 @@ import argparse
 import json
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unikit.alloc.lab import machine, pictures
-from unikit.alloc.lab.comparison import Comparison
-from unikit.cli.alloc import after_dashes, native, programs, references, table
+from unikit.alloc.lab import machine, pictures, recorder
+from unikit.alloc.lab.comparison import Comparison, Row
+from unikit.alloc.lab.trace import Trace
+from unikit.cli.alloc import after_dashes, native, programs, references, replays, table
 from unikit.cli.alloc.references import Candidate
 from unikit.cli.alloc.rounds import (
     Program,
@@ -33,9 +35,36 @@ _QUIET_S = 5.0  # a comparison that takes longer says what it is doing
 def do_compare(choice: argparse.Namespace) -> int:
     """Compare, print the table, write what else was asked for."""
     words = after_dashes(choice)
-    found = compare(choice, choice.program if words is None else words)
+    if words is None and len(choice.program) == 1 and is_trace(Path(choice.program[0])):
+        found = _trace(choice, Path(choice.program[0]))
+    else:
+        found = compare(choice, choice.program if words is None else words)
     deliver(choice, found)
     return 0
+
+
+def is_trace(path: Path) -> bool:
+    """Return whether a word names a trace rather than a program."""
+    if path.suffix == ".trace":
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(8) == b"KITTRACE"
+
+
+def _trace(choice: argparse.Namespace, path: Path) -> Comparison:
+    for option in ("load", "port", "ready", "metric", "here", "latency"):
+        if getattr(choice, option):
+            raise InvalidArgument(f"--{option} is for programs, and {path} is a trace")
+    trace = Trace.load(path)
+    candidates, skipped = _candidates(choice)
+    with progress() as tell:
+        found = replays.of_trace(trace, candidates, rounds=choice.rounds, seed=choice.seed,
+                                 cpu=_cpu(choice.pin), timeout=choice.timeout, tell=tell)
+    found.subject["trace"] = str(path)
+    found.notes = [f"{name} left out: {why}" for name, why in skipped.items()] + found.notes
+    return found
 
 
 def deliver(choice: argparse.Namespace, found: Comparison) -> None:
@@ -59,7 +88,7 @@ def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
     :raises PlatformError: it fails under glibc, or nothing can be preloaded into it.
     """
     if not words:
-        raise InvalidArgument("say what to run after --, for example: "
+        raise InvalidArgument("say what to run after --, or name a trace, for example: "
                               "unikit alloc compare -- python3 app.py")
     if choice.rounds is not None and choice.rounds < 1:
         raise InvalidArgument(f"--rounds {choice.rounds}: at least one")
@@ -71,14 +100,14 @@ def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
     cpu = _cpu(choice.pin)
     subject = _subject(choice, words, cpu)
     candidates, skipped = _candidates(choice)
-    with _progress() as tell:
+    with progress() as tell:
         tell("warming up: glibc")
-        base, seen = watched(subject, (), choice.timeout)
+        base, seen = watched(subject, candidates[0], choice.timeout)
         _usable(words, base, seen)
         own = _own(seen)
         if own is not None:
             candidates = _with_own(candidates, own)
-            base, seen = watched(subject, candidates[0].preload, choice.timeout)
+            base, seen = watched(subject, candidates[0], choice.timeout)
             _usable(words, base, seen)
         rounds = Rounds(subject, candidates, seed=choice.seed, timeout=choice.timeout, tell=tell)
         rounds.warm(base)
@@ -87,6 +116,8 @@ def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
             _say(f"{len(candidates)} allocators, {number} rounds: about "
                  f"{_duration(rounds.turn * number)}")
         rounds.measure(number)
+        if choice.latency:
+            _operations(subject, rounds.rows, candidates, choice.timeout, cpu, tell)
     found = Comparison(
         {"kind": "server" if choice.load else "program", "words": words, "load": choice.load},
         machine.facts(),
@@ -95,6 +126,26 @@ def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
     found.notes += [f"{name} left out: {why}" for name, why in skipped.items()]
     _remarks(found, program, own)
     return found
+
+
+def _operations(subject: Subject, rows: list[Row], candidates: list[Candidate],
+                timeout: float | None, cpu: int | None, tell: Callable[[str], None]) -> None:
+    """Record a run and replay it on every allocator, for what a program alone does not show.
+
+    :raises PlatformError: the run left no trace.
+    """
+    tell("recording a run")
+    with tempfile.TemporaryDirectory(prefix="unikit-record-") as folder:
+        base = Path(folder) / "trace"
+        result = subject.once([recorder.library()], -1, timeout, {recorder.VARIABLE: str(base)})
+        files = recorder.recorded(base)
+        if result.run is None or not files:
+            raise PlatformError("recording a run failed: "
+                                f"{result.failure or 'it left no trace'}\n{result.printed}")
+        largest = max(files, key=lambda path: path.stat().st_size)  # of the process that asks most
+        trace = recorder.finish(largest, largest, names=False)
+    with replays.ready(trace, cpu) as ready:
+        replays.study(ready, rows, candidates, tell)
 
 
 def _subject(choice: argparse.Namespace, words: list[str], cpu: int | None) -> Subject:
@@ -198,7 +249,7 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def progress() -> Iterator[Callable[[str], None]]:
     """Show what is being done: in one changing line on a terminal, else now and then."""
     if sys.stderr.isatty():
         from rich.console import Console

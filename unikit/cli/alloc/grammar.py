@@ -48,13 +48,14 @@ def _outputs(one: argparse.ArgumentParser) -> None:
 
 def _compare(verbs: Any) -> None:
     one = _verb(
-        verbs, "compare", "run a program or a server with every allocator found",
+        verbs, "compare", "run a program, a server or a trace with every allocator found",
         epilog="examples:\n"
                "  unikit alloc compare -- python3 app.py\n"
                "  unikit alloc compare --allocator jemalloc,tlsf -- ./work\n"
-               "  unikit alloc compare --load 'redis-benchmark -n 200000 -q' -- redis-server")
-    one.add_argument("program", nargs="*", metavar="-- PROGRAM",
-                     help="a program with its arguments")
+               "  unikit alloc compare --load 'redis-benchmark -n 200000 -q' -- redis-server\n"
+               "  unikit alloc compare app.trace --report app.html")
+    one.add_argument("program", nargs="*", metavar="TRACE | -- PROGRAM",
+                     help="a recorded trace, or a program with its arguments after --")
     _allocators(one)
     group = one.add_argument_group("measuring")
     group.add_argument("--rounds", type=int, metavar="N",
@@ -63,6 +64,9 @@ def _compare(verbs: Any) -> None:
                        help="of one run, in seconds; default: ten times the baseline's, and 10")
     group.add_argument("--pin", nargs="?", const="auto", metavar="CPU",
                        help="keep the program on one CPU; for programs of one thread")
+    group.add_argument("--latency", action="store_true",
+                       help="also record a run and replay it: latency of single operations, "
+                            "fragmentation")
     group.add_argument("--seed", type=int, default=1, metavar="N", help="of the order of runs")
     group.add_argument("--verbose", action="store_true", help="show what programs print")
     group = one.add_argument_group("servers")

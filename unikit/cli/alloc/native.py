@@ -35,3 +35,12 @@ def glibc() -> Path:
     :raises ToolchainError: there is no compiler.
     """
     return build.library("libglibc", [_HERE / "host_glibc.c"], flags=("-fno-builtin", "-ldl"))
+
+
+@functools.cache
+def replayer() -> Path:
+    """Return the program that replays a trace through ``malloc``.
+
+    :raises ToolchainError: there is no compiler.
+    """
+    return build.program("replayer", [_HERE / "host_replayer.c"])

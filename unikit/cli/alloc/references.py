@@ -26,6 +26,7 @@ _SONAMES = {
     "hardened_malloc-light": r"libhardened_malloc-light\.so", "mesh": r"libmesh\.so",
     "dieharder": r"libdieharder\.so", "mallocng": r"libmallocng\.so",
 }
+_NAMED_ONLY = ("alloc.firstfit",)
 _FOLDERS = ("/usr/local/lib", "/usr/local/lib64", "/usr/lib", "/usr/lib64", "/opt/lib",
             "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-musl")
 _DEEP = ("/usr/lib/llvm-*/lib/clang/*/lib/*", "/usr/lib/clang/*/lib/*",
@@ -45,6 +46,7 @@ class Candidate:
     :ivar version: as far as it can be told.
     :ivar preload: libraries to preload; empty for none.
     :ivar record: of a component.
+    :ivar environment: variables that go with it.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Candidate:
     version: str = ""
     preload: tuple[Path, ...] = ()
     record: Allocator | None = None
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def glibc() -> Candidate:
@@ -137,7 +140,7 @@ def components() -> list[type[Allocator]]:
     """
     return [record for record in registry.components("alloc") if issubclass(record, Allocator)
             and "layer" not in record.features and "reuses" in record.features
-            and {"bounded", "unsized"} & record.features]
+            and record.id not in _NAMED_ONLY]
 
 
 def everything() -> tuple[list[Candidate], dict[str, str]]:

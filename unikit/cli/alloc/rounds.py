@@ -99,12 +99,12 @@ def testimony(file: IO[str]) -> Testimony:
     return Testimony(processes, frozenset(mapped))
 
 
-def watched(subject: Subject, preload: Sequence[Path], timeout: float | None
+def watched(subject: Subject, candidate: Candidate, timeout: float | None
             ) -> tuple[Result, Testimony]:
     """Run once, not to be measured, with a witness in every process."""
     with tempfile.NamedTemporaryFile("r", prefix="unikit-witness-") as file:
-        result = subject.once([*preload, native.witness()], -1, timeout,
-                              {"UNIKIT_WITNESS": file.name})
+        result = subject.once([*candidate.preload, native.witness()], -1, timeout,
+                              {**candidate.environment, "UNIKIT_WITNESS": file.name})
         return result, testimony(file)
 
 
@@ -160,7 +160,7 @@ class Rounds:
 
     def _first(self, row: Row, candidate: Candidate) -> None:
         for _ in range(_TRIES):
-            result, found = watched(self._subject, candidate.preload, self._timeout)
+            result, found = watched(self._subject, candidate, self._timeout)
             if result.run is None:
                 row.failures.append(result.failure)
                 if result.failure.startswith("timeout"):
@@ -193,8 +193,9 @@ class Rounds:
             self._random.shuffle(order)
             for row in order:
                 self._tell(f"round {number + 1} of {rounds}: {row.name}")
-                result = self._subject.once(self._candidates[row.name].preload, number,
-                                            self._timeout, {})
+                candidate = self._candidates[row.name]
+                result = self._subject.once(candidate.preload, number, self._timeout,
+                                            candidate.environment)
                 if result.run is None:
                     row.failures.append(result.failure)
                     if len(row.failures) >= _TRIES or result.failure.startswith("timeout"):

@@ -2,35 +2,67 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 
 from unikit.alloc.lab import pictures
 from unikit.alloc.lab.comparison import Comparison
 
-_WIDE = 240
+_WIDE, _GAP = 240, 2
 _STYLES = {"good": "green", "bad": "red", "dim": "dim", "w": "", "": ""}
 _SHOWN = ("processor", "kernel", "libc", "transparent huge pages", "load", "date")
 
 
 def styled(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], left: int = 1
            ) -> None:
-    """Print cells of text and class in columns; the last column of notes may wrap.
+    """Print cells of text and class in columns.
+
+    On a terminal too narrow for all, in several tables one below the other, each with the first
+    column; notes may wrap.
 
     :param left: so many columns are aligned to the left.
     """
+    terminal = sys.stdout.isatty()
+    room = shutil.get_terminal_size().columns if terminal else _WIDE
+    for at, chosen in enumerate(_parts(headers, rows, room)):
+        if at:
+            print()
+        _table(headers, rows, chosen, left, room)
+
+
+def _parts(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], room: int
+           ) -> list[list[int]]:
+    """Return which columns stand in which table; a ratio stays with its figure."""
+    widths = [max([len(header), *(len(row[at][0]) for row in rows)]) + _GAP
+              for at, header in enumerate(headers)]
+    parts, used = [[0]], widths[0]
+    at = 1
+    while at < len(headers):
+        pair = 2 if at + 1 < len(headers) and headers[at + 1].startswith("/ ") else 1
+        need = min(sum(widths[at:at + pair]), 24 if headers[at] == "notes" else room)
+        if used + need > room and len(parts[-1]) > 1:
+            parts.append([0])
+            used = widths[0]
+        parts[-1] += range(at, at + pair)
+        used += need
+        at += pair
+    return parts
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]],
+           chosen: Sequence[int], left: int, room: int) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-    terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if terminal else _WIDE, highlight=False)
-    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for at, header in enumerate(headers):
-        wraps = header == "notes"
-        shown.add_column(Text(header), justify="left" if at < left or wraps else "right",
+    console = Console(file=sys.stdout, width=room, highlight=False)
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for at in chosen:
+        wraps = headers[at] == "notes"
+        shown.add_column(Text(headers[at]), justify="left" if at < left or wraps else "right",
                          no_wrap=not wraps, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(text, _STYLES[kind]) for text, kind in row))
+        shown.add_row(*(Text(row[at][0], _STYLES[row[at][1]]) for at in chosen))
     with console.capture() as capture:
         console.print(shown)
     for line in capture.get().splitlines():
