@@ -127,7 +127,7 @@ def own(names: Iterable[str]) -> list[Allocator]:
 def compile_one(source: Path, target: Path, *flags: str) -> None:
     """Compile one C file of the benchmarks as programs are compiled: hosted, -O3."""
     subprocess.run(["gcc", "-std=gnu11", "-O3", f"-I{ROOT}", *flags, "-pthread", "-o", target,
-                    source, "-lm"], check=True)
+                    source, "-Wl,--as-needed", "-lstdc++", "-lm"], check=True)
 
 
 class Bench:

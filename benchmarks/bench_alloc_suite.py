@@ -33,20 +33,21 @@ from harness import Sample, machine, record  # noqa: E402
 
 from unikit.errors import UnikitError  # noqa: E402
 
-PROGRAMS = ("alloctest", "cfrac", "large", "larson", "mleak", "mstress", "rptest", "sh6like",
-            "sharing", "simple", "working", "xmalloc")
+PROGRAMS = ("alloctest", "cfrac", "espresso", "large", "larson", "mleak", "mstress", "rptest",
+            "sh6like", "sharing", "simple", "working", "xmalloc")
 TESTS = {
     "cfrac": ("cfrac 16247762100156195444856064422951 150", 1),
+    "espresso": ("espresso 400", 1),
     "alloc-test1": ("alloctest 1 4000000", 1), "mstress1": ("mstress 1 50 150", 1),
     "sh6like1": ("sh6like 1 200", 1), "larson1": ("larson 1 8 8 1000 5000 500000", 1),
-    "xmalloc1": ("xmalloc 1 1200 64", 1), "malloc-large": ("large 400", 1),
+    "xmalloc1": ("xmalloc 1 4000 64", 1), "malloc-large": ("large 400", 1),
     "glibc-simple": ("simple 200000", 1), "glibc-thread1": ("working 1 10000000", 1),
     "cscratch1": ("sharing scratch 1 1000 1 300000", 1),
     "alloc-test2": ("alloctest 2 3000000", 2), "sh6like4": ("sh6like 4 60", 2),
-    "larson2": ("larson 2 5 8 1000 5000 500000", 2), "xmalloc2": ("xmalloc 2 600 64", 2),
+    "larson2": ("larson 2 5 8 1000 5000 500000", 2), "xmalloc2": ("xmalloc 2 2000 64", 2),
     "cscratch2": ("sharing scratch 2 1000 1 300000", 2),
     "cthrash2": ("sharing thrash 2 1000 1 300000", 2), "mstress2": ("mstress 2 50 50", 2),
-    "rptest2": ("rptest 2 5000 1000 100", 2), "mleak10": ("mleak 500", 2),
+    "rptest2": ("rptest 2 4000 1000 100", 2), "mleak10": ("mleak 500", 2),
     "glibc-thread2": ("working 2 5000000", 2),
 }
 """Name of the test to its command and the number of threads it keeps busy."""

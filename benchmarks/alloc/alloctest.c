@@ -3,9 +3,11 @@
  *
  * Six times 80/20: a fifth of the slots gets four fifths of the hits, and so on inside of it. Sizes
  * up to 1 KiB, each doubling half as frequent as the one before; blocks are written and read in
- * full. Work happens in threads other than the first even if there is one only.
+ * full, by way of new and delete. Work happens in threads other than the first even if there is one
+ * only.
  *
  *   alloctest THREADS OPERATIONS */
+#include "operators.h"
 #include "pattern.h"
 
 enum { SLOTS = 1 << 18, LEVELS = 6, SIZE_BITS = 7 };
@@ -67,7 +69,7 @@ static uint32_t pick_size(uint64_t *rng)
 static void fill(struct slot *slot, uint64_t *rng)
 {
     slot->size = pick_size(rng);
-    slot->block = must(malloc(slot->size));
+    slot->block = new_block(slot->size);
     memset(slot->block, (int)(slot->size & 255), slot->size);
 }
 
@@ -81,7 +83,7 @@ static uint64_t empty(struct slot *slot)
     }
     for (; at < slot->size; at++)
         sum += slot->block[at];
-    free(slot->block);
+    delete_block(slot->block);
     slot->block = NULL;
     return sum;
 }

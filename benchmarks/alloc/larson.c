@@ -5,9 +5,10 @@
  *   larson THREADS LIVES SMALLEST LARGEST BLOCKS OPERATIONS
  *
  * BLOCKS per share, OPERATIONS per life of a thread, LIVES per share. */
+#include "operators.h"
 #include "pattern.h"
 
-enum { WARM = 4 };
+enum { WARM = 4, WORK = 8 };
 
 struct share {
     char **blocks;
@@ -23,7 +24,7 @@ struct share {
 static char *one(struct share *share)
 {
     size_t size = share->smallest + random_below(&share->rng, share->range);
-    volatile char *block = must(malloc(size));
+    volatile char *block = new_block(size);
     block[0] = 'l';
     block[1] = block[0];
     return (char *)block;
@@ -32,8 +33,10 @@ static char *one(struct share *share)
 static void replace(struct share *share, size_t operations)
 {
     for (size_t n = 0; n < operations; n++) {
+        for (int work = 0; work < WORK; work++) /* what a server does besides */
+            (void)random_next(&share->rng);
         char **victim = &share->blocks[random_below(&share->rng, (uint32_t)share->count)];
-        free(*victim);
+        delete_block(*victim);
         *victim = one(share);
     }
 }

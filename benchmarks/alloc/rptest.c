@@ -9,6 +9,7 @@
  *   rptest THREADS TURNS BLOCKS OPERATIONS */
 #include <malloc.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "pattern.h"
 
@@ -112,8 +113,10 @@ static void *work(void *argument)
         }
     }
     atomic_fetch_sub(&sending, 1);
-    while (atomic_load(&sending))
-        sched_yield();
+    do {
+        drop_all(atomic_exchange(&me->inbox, NULL));
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    } while (atomic_load(&sending));
     drop_all(atomic_exchange(&me->inbox, NULL));
     for (size_t n = 0; n < table_size; n++)
         free(table[n]);

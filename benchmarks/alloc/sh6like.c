@@ -7,7 +7,7 @@
  *   sh6like THREADS ROUNDS */
 #include "pattern.h"
 
-enum { SMALLEST = 1, LARGEST = 1000, STEP = 7, TABLE = 4000, PER_SIZE = 40000 };
+enum { SMALLEST = 1, LARGEST = 1000, STEP = 7, TABLE = 600, PER_SIZE = 12000 };
 
 struct worker {
     size_t rounds;
@@ -37,7 +37,7 @@ static void *work(void *argument)
                 if (me->live == TABLE)
                     spill(me);
                 char *block = must(malloc(size));
-                block[0] = block[size - 1] = 1;
+                memset(block, 1, size);
                 me->table[me->live++] = block;
             }
     for (; me->live > 0; me->live--)

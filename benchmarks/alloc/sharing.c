@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* cache-scratch and cache-thrash: whether blocks of different threads share cache lines.
  *
- * Each thread allocates a small block, writes it very often, frees it, and again. In «scratch» each
- * first frees a block that the first thread allocated for it, next to those of the others: an
+ * Each thread allocates a small block, touches it very often, frees it, and again. In «scratch»
+ * each first frees a block that the first thread allocated for it, next to those of the others: an
  * allocator that gives it out again keeps two threads in one line. «thrash» has no such gift.
- * The compiler gathers most of the writes, as it does in the programs of these names: both hardly
- * tell allocators apart.
+ * As in the programs of these names, when they are optimised, the block itself is written once only
+ * and then read: both hardly tell allocators apart.
  *
  *   sharing scratch|thrash THREADS ITERATIONS SIZE WRITES */
 #include "pattern.h"
@@ -21,9 +21,9 @@ static void *work(void *argument)
     free(me.gift);
     for (size_t n = 0; n < me.iterations; n++) {
         char *block = must(malloc(me.size));
+        memset(block, 1, me.size);
         for (size_t times = 0; times < me.writes; times++)
             for (size_t at = 0; at < me.size; at++) {
-                block[at] = (char)at;
                 volatile char seen = block[at];
                 seen++;
             }
