@@ -22,8 +22,9 @@ enum {
     CARVE_BYTES = 2048, /* carved at once, but ... */
     CARVE_LEAST = 2,
     CARVE_MOST = 32,
-    GROWTH_MOST = 4,   /* slabs grow to 2^n times the size of the first */
-    SLAB_BYTES = 65536 /* and not beyond this, if it holds a few blocks */
+    SLAB_BYTES = 65536, /* of a slab, unless blocks are small or large or memory is short */
+    FEW = 8,            /* blocks that it should have */
+    SLAB_SHARE = 256    /* a slab takes at most this part of all memory */
 };
 
 const struct shard_run shard_no_slab = {.kind = SHARD_NONE};
@@ -169,18 +170,16 @@ static void *slab_take(struct shard_run *run)
  * -----------------------------------------------------------------------------------
  */
 
-/* Pages for the next slab of a class: the more there are the larger. */
-static size_t slab_pages(const struct shard_heap *heap, const struct shard_bin *bin, size_t size)
+/* Pages for the next slab of a class. Memory that is never carved is never touched, so slabs are
+ * as large as the heap can bear: an active one per class shall not take more than a small part. */
+static size_t slab_pages(const struct shard_heap *heap, size_t size)
 {
-    size_t page = shard_page(heap), blocks = heap->quick ? 8 : heap->shift == 9 ? 1 : 3;
-    size_t least = size * blocks < page ? page : size * blocks;
-    unsigned growth = kit_fls64(bin->slabs | 1);
-    size_t bytes = least << (growth < GROWTH_MOST ? growth : GROWTH_MOST);
-    size_t most = least > SLAB_BYTES ? least : SLAB_BYTES;
-    bytes = bytes < most ? bytes : most;
+    size_t least = shard_pages_of(heap, size), share = heap->capacity / SLAB_SHARE;
+    size_t bytes = size * FEW < SLAB_BYTES ? SLAB_BYTES : size * FEW;
+    bytes = bytes < share ? bytes : share;
     bytes = bytes < size * SHARD_BLOCKS ? bytes : size * SHARD_BLOCKS;
-    size_t pages = shard_pages_of(heap, bytes);
-    return pages < SHARD_SLAB_PAGES ? pages : SHARD_SLAB_PAGES;
+    size_t pages = bytes >> heap->shift;
+    return pages > least ? pages : least;
 }
 
 /* Makes a run an active slab. */
@@ -208,7 +207,7 @@ static struct shard_run *slab_run(struct shard_face *face, unsigned class)
 {
     struct shard_heap *heap = face->heap;
     size_t size = shard_class_size(class);
-    size_t wish = slab_pages(heap, &face->bins[class], size), least = shard_pages_of(heap, size);
+    size_t wish = slab_pages(heap, size), least = shard_pages_of(heap, size);
     shard_lock(heap);
     struct shard_run *run = shard_back_alloc(heap, wish, 0);
     if (!run && least < wish)
