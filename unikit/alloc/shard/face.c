@@ -71,7 +71,7 @@ void shard_free_remote(struct shard_face *face, struct shard_run *run, struct sh
     }
     block->next = out->first;
     out->first = block;
-    if (++out->count == SHARD_BATCH)
+    if (++out->count == SHARD_BATCH || out->count * run->size >= SHARD_BATCH_BYTES)
         face_post(face, out);
 }
 

@@ -8,7 +8,7 @@
  * treated alike. */
 #include <unikit/alloc/shard/shard.h>
 
-enum { WAIT = 2, RUNS = 16, GROWTH = 64 << 20, LEAST = 16 /* pages: fewer are of no use */ };
+enum { WAIT = 128, RUNS = 16, GROWTH = 64 << 20, LEAST = 16 /* pages: fewer are of no use */ };
 
 /* Lays out a region in [start, end): the map, the descriptors, the pages. */
 int shard_region_add(struct shard_heap *heap, uintptr_t start, uintptr_t end)

@@ -36,8 +36,9 @@ enum {
     SHARD_BIN_BITS = 4,    /* 2^n bins of free runs per power of two of pages */
     SHARD_BINS = (32 - SHARD_BIN_BITS + 1) << SHARD_BIN_BITS,
     SHARD_REGIONS = 8,
-    SHARD_OUT = 16,   /* slabs for which a face gathers blocks of others */
-    SHARD_BATCH = 32, /* blocks that travel together */
+    SHARD_OUT = 16,           /* slabs for which a face gathers blocks of others */
+    SHARD_BATCH = 32,         /* blocks that travel together, ... */
+    SHARD_BATCH_BYTES = 8192, /* or so many bytes */
 };
 
 /* Sum of a size and an alignment below this never overflows. */

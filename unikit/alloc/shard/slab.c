@@ -19,6 +19,8 @@
 #include <unikit/alloc/shard/shard.h>
 
 enum {
+    RECEIVE = 2,        /* batches at each way to new memory, and ... */
+    RECEIVE_MORE = 16,  /* before a new slab */
     CARVE_BYTES = 2048, /* carved at once, but ... */
     CARVE_LEAST = 2,
     CARVE_MOST = 32,
@@ -222,12 +224,19 @@ void *shard_refill(struct shard_face *face, unsigned class)
 {
     struct shard_bin *bin = &face->bins[class];
     struct shard_run *run = bin->active;
-    shard_receive(face, 2);
+    shard_receive(face, RECEIVE);
     run = bin->active;
     if (run && run->free)
         return slab_take(run);
     if (bin->first || !run || run->carved == run->capacity) {
-        struct shard_run *next = bin->first;
+        struct shard_run *next;
+        if (!bin->first) { /* better than new memory is what others have freed */
+            shard_receive(face, RECEIVE_MORE);
+            run = bin->active;
+            if (run && run->free)
+                return slab_take(run);
+        }
+        next = bin->first;
         if (next)
             slab_dequeue(bin, next);
         else if (!(next = slab_run(face, class)))
