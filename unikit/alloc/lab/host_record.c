@@ -31,8 +31,8 @@ enum {
 };
 
 _Thread_local struct record_thread record_thread;
-void *record_next[RECORD_COUNT];
-_Atomic int record_state;
+RECORD_PUBLIC void *record_next[RECORD_COUNT];
+RECORD_PUBLIC _Atomic int record_state;
 
 static struct {
     char path[PATH];
