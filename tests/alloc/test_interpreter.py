@@ -59,6 +59,7 @@ def test_it_can_be_taken_out_when_nothing_lives_there() -> None:
     """The heap is empty then, and closes; taking it out twice does nothing."""
     run("""
 with Tlsf().open("16M") as heap:
+    heap.stats()                     # what it needs once must not lie in the heap
     with python_allocator(heap, domains=("mem",)) as hook:
         numbers = [0] * 100_000      # the items of lists are of this domain
         assert heap.stats().used > 800_000
@@ -146,6 +147,7 @@ def test_hooks_come_out_in_reverse_order() -> None:
     """The inner one is still called by the outer."""
     run("""
 with Tlsf().open("16M") as one, Tlsf().open("16M") as two:
+    one.stats(); two.stats()
     first = python_allocator(one, domains=("mem",))
     second = python_allocator(two, domains=("mem",))
     numbers = [0] * 100_000
@@ -159,7 +161,10 @@ with Tlsf().open("16M") as one, Tlsf().open("16M") as two:
     else:
         raise AssertionError
     second.close()
-    first.close()
+    assert second.closed and two.stats().blocks == 0
+    assert first.live == one.stats().blocks  # what the second hook needed when it was made
+    one.close = lambda: None
+    assert program() == want
 """)
 
 

@@ -146,14 +146,14 @@ int kit_python_remove(struct kit_python_hook *hook)
     PyGILState_STATE state = PyGILState_Ensure();
     int rc = 0;
     hook->stopped = true;
-    if (hook->tenant->live)
-        rc = KIT_EAGAIN;
     for (int domain = 0; rc == 0 && domain < DOMAINS; domain++) {
         struct python_allocator now;
         PyMem_GetAllocator(domain, &now);
         if (hook->slots[domain].installed && now.context != &hook->slots[domain])
             rc = KIT_EEXIST;
     }
+    if (rc == 0 && hook->tenant->live)
+        rc = KIT_EAGAIN;
     for (int domain = 0; rc == 0 && domain < DOMAINS; domain++) {
         struct slot *slot = &hook->slots[domain];
         if (slot->installed)

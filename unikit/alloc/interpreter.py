@@ -45,16 +45,24 @@ class PythonAllocator(Tenant):
         region = heap._regions[0]
         low = int(self._ffi.cast("uintptr_t", region))
         out = self._ffi.new("struct kit_python_hook **")
-        load.check(self._lib.kit_python_install(
-            self._c, low, low + len(region), largest,
-            sum(_DOMAINS[domain] for domain in domains), out), "hooking Python's allocator")
-        self._hook: Any = out[0]
+        # What these need for themselves must not lie in the heap.
+        self._stop, self._remove = self._lib.kit_python_stop, self._lib.kit_python_remove
+        self._spilled = self._lib.kit_python_spilled
+        which = sum(_DOMAINS[domain] for domain in domains)
+        self._hook: Any = None
         _installed.append(self)
+        try:
+            load.check(self._lib.kit_python_install(self._c, low, low + len(region), largest, which,
+                                                    out), "hooking Python's allocator")
+        except BaseException:
+            _installed.remove(self)
+            raise
+        self._hook = out[0]
 
     @property
     def spilled(self) -> int:
         """Blocks that the interpreter's own allocator had to give: too large, or no room left."""
-        return int(self._lib.kit_python_spilled(self._hook)) if self._hook else 0
+        return int(self._spilled(self._hook)) if self._hook else 0
 
     @property
     def closed(self) -> bool:
@@ -64,7 +72,7 @@ class PythonAllocator(Tenant):
     def stop(self) -> int:
         """Put nothing new into the heap; what lives there stays. Returns how many blocks do."""
         if self._hook:
-            self._lib.kit_python_stop(self._hook)
+            self._stop(self._hook)
         return self.live
 
     def close(self) -> None:
@@ -76,7 +84,7 @@ class PythonAllocator(Tenant):
         if not self._hook:
             return
         try:
-            load.check(self._lib.kit_python_remove(self._hook), "taking Python's allocator out")
+            load.check(self._remove(self._hook), "taking Python's allocator out")
         except WouldBlock:
             raise BufferError(f"{self.live} objects still live in the heap; delete them first, or "
                               "let them be: they stay usable") from None
