@@ -68,7 +68,10 @@ def _limit(what: int) -> Callable[[], None]:
 @pytest.mark.parametrize("what", ["AS", "DATA"])
 @every
 def test_limits_are_met_with_enomem(folder: Path, name: str, what: str) -> None:
-    """Under ulimit the reservation shrinks, most of the limit is usable, the end is ENOMEM."""
+    """Under ulimit the reservation shrinks, the end is ENOMEM, and what can grow gets most of it.
+
+    What cannot grow has half of what there was at the start, and rounds up as it likes.
+    """
     program = build(folder, "limits.c")
     variables = os.environ | {"LD_PRELOAD": str(library(name))}
     for size in ("100", "5000", "3000000"):
@@ -77,7 +80,7 @@ def test_limits_are_met_with_enomem(folder: Path, name: str, what: str) -> None:
         done = subprocess.run([program, size], env=variables, capture_output=True, text=True,
                               preexec_fn=_limit(getattr(resource, f"RLIMIT_{what}")), check=False)
         assert done.returncode == 0, (size, done.stdout, done.stderr)
-        least = 200 if "add_region" in features(name) or "pages" in features(name) else 64
+        least = 200 if "add_region" in features(name) or "pages" in features(name) else 32
         assert int(done.stdout) >= least
 
 
