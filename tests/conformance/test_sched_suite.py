@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness import HERE, ROOT, VARIANTS, build, conforms, run
 
-from unikit.sched import Coop, Fair, Loop, Prio, Scheduler
+from unikit.sched import Coop, Edf, Fair, Loop, Prio, Scheduler
 
 RECORDS: dict[str, Scheduler] = {  # frames are large under AddressSanitizer, hence 64K
     "loop": Loop(),
@@ -16,6 +16,7 @@ RECORDS: dict[str, Scheduler] = {  # frames are large under AddressSanitizer, he
     "coop, canaries, nothing kept": Coop(stack="64K", guard=False, cached=0),
     "prio": Prio(stack="64K"),
     "fair": Fair(stack="64K"),
+    "edf": Edf(stack="64K"),
     "coop, measured": Coop(stack="64K", measure=True, cached=3),
 }
 SUITE = [HERE / "main_sched.c", "unikit/testing/virtual.c",
@@ -75,6 +76,15 @@ MUTATIONS = [
     ("fair", "fair.c", "task->node.value += advance;", "task->node.value += ran_ns;"),
     ("fair", "fair.c", "task->node.key = task->node.value + fair", "task->node.key = fair"),
     ("fair", "tree.c", "node->least = node->child[side]->least;", ";"),
+    ("edf", "edf.c", "task->budget_ns < 0 ? task->budget_ns + slice_ns : slice_ns", "slice_ns"),
+    ("edf", "edf.c", "budget_ns -= (int64_t)(now_ns - edf->since_ns);", "budget_ns -= 0;"),
+    ("edf", "edf.c", "if (edf->use - task->use + use > edf->limit)", "if (0)"),
+    ("edf", "edf.c", "edf->use -= edf_task_of(which)->use;", ""),
+    ("edf", "edf.c", "(task->budget_ns <= 0 && !task->strict);", "false;"),
+    ("edf", "edf.c", "(unsigned __int128)left_ns * task->slice_ns)", "(unsigned __int128)-1)"),
+    ("edf", "edf.c", "return first != NULL && first->release_ns < deadline_ns ?", "return 0 ?"),
+    ("edf", "edf.c", "(edf->ran && timer_queue", "(0 && timer_queue"),
+    ("edf", "edf.c", "budget_ns > 0 ? task->deadline_ns", "budget_ns > 0 ? task->slice_ns"),
     ("loop", "loop.c", "loop->runnable--;", ""),
     ("loop", "loop.c", "push_back(&loop->ready", "push_front(&loop->ready"),
     ("loop", "loop.c", "push_back(&loop->ready", "push_back(&loop->batch"),

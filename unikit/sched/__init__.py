@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unikit.sched.api import Scheduler as Scheduler
     from unikit.sched.coop import Coop as Coop
+    from unikit.sched.edf import Edf as Edf
     from unikit.sched.fair import Fair as Fair
     from unikit.sched.loop import Loop as Loop
     from unikit.sched.prio import Prio as Prio
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from unikit.sched.tasks import Stats as Stats
     from unikit.sched.tasks import Tasks as Tasks
 
-__all__ = ["CTask", "Call", "Coop", "Fair", "Loop", "Prio", "Scheduler", "Stats", "Task", "Tasks"]
+__all__ = ["CTask", "Call", "Coop", "Edf", "Fair", "Loop", "Prio", "Scheduler", "Stats", "Task",
+           "Tasks"]
 
-_HOME = {"CTask": "task", "Call": "task", "Coop": "coop", "Fair": "fair", "Loop": "loop",
-         "Prio": "prio", "Scheduler": "api", "Stats": "tasks", "Task": "task", "Tasks": "tasks"}
+_HOME = {"CTask": "task", "Call": "task", "Coop": "coop", "Edf": "edf", "Fair": "fair",
+         "Loop": "loop", "Prio": "prio", "Scheduler": "api", "Stats": "tasks", "Task": "task",
+         "Tasks": "tasks"}
 
 
 def __getattr__(name: str) -> Any:

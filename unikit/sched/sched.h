@@ -37,7 +37,10 @@ struct kit_task_share {
     uint64_t period_ns;   /* of the reservation; 0: none, it runs in what others leave */
     uint64_t deadline_ns; /* by which the slice is served, from the start of a period; 0: the
                            * period's end */
+    uint32_t flags;       /* KIT_SHARE_* */
 };
+
+enum { KIT_SHARE_STRICT = 1 /* runs in its reservation alone, not in what others leave */ };
 
 /* Deferred work: runs once, to completion, in the next turn. Memory is the caller's and stays in
  * place until it ran or was cancelled. Zero it before first use. */
@@ -76,6 +79,7 @@ struct kit_sched_stats {
     size_t runnable;   /* of these, ready */
     size_t armed;      /* timers */
     size_t stack_peak; /* deepest use of any stack so far, bytes; 0: not measured */
+    uint64_t missed;   /* slices that were not served by their deadline */
 };
 
 struct kit_sched_ops {

@@ -41,6 +41,7 @@ class Stats:
     :ivar runnable: of these, ready.
     :ivar armed: timers armed now.
     :ivar stack_peak: deepest use of any stack, bytes; 0: not measured.
+    :ivar missed: slices that were not served by their deadline.
     """
 
     switches: int
@@ -52,6 +53,7 @@ class Stats:
     runnable: int
     armed: int
     stack_peak: int
+    missed: int
 
 
 class Tasks:

@@ -165,6 +165,7 @@ int kit_suite_sched(const struct kit_sched_component *component, const uint64_t 
         sched_suite_sync(&b);
         sched_suite_share(&b);
         sched_suite_weight(&b);
+        sched_suite_reserve(&b);
     }
     return report->failures - before;
 }
