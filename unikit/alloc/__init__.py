@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unikit.alloc.buddy import Buddy as Buddy
     from unikit.alloc.bump import Bump as Bump
     from unikit.alloc.firstfit import Firstfit as Firstfit
+    from unikit.alloc.guard import Guard as Guard
     from unikit.alloc.heap import Block as Block
     from unikit.alloc.heap import Extent as Extent
     from unikit.alloc.heap import Heap as Heap
@@ -35,6 +36,7 @@ _HOME = {
     "Bump": "bump",
     "Extent": "heap",
     "Firstfit": "firstfit",
+    "Guard": "guard",
     "Handle": "shared",
     "Heap": "heap",
     "Layer": "api",
@@ -58,6 +60,7 @@ __all__ = [
     "Bump",
     "Extent",
     "Firstfit",
+    "Guard",
     "Handle",
     "Heap",
     "Layer",

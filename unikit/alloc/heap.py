@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from unikit.alloc.blocks import Batch, Block, Extent, Mark, Owned, Stats
 from unikit.alloc.memory import Region
 from unikit.alloc.memory import region as map_region
-from unikit.errors import InvalidArgument, NotSupported, OutOfMemory
+from unikit.alloc.sites import Leak, Sites
+from unikit.errors import InvalidArgument, NotSupported, OutOfMemory, Panic
 from unikit.ffi import load
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Heap:
                  threads: bool = False) -> None:
         self._ptr: Any = None
         self._gate: Any = None
+        self._opened: Any = None
         self.record = record
         self._own: Region | None = None
         self._blocks: dict[int, Block] = {}
@@ -52,6 +54,7 @@ class Heap:
         self._owned: weakref.WeakValueDictionary[int, Owned] = weakref.WeakValueDictionary()
         self._tenants: weakref.WeakSet[Tenant] = weakref.WeakSet()
         self._serial = 0
+        self._sites = Sites() if "sites" in record.features else None
         self._ffi, self._lib = load.abi()
         self._regions: list[Any] = []
         if isinstance(region, (int, str)):
@@ -73,6 +76,7 @@ class Heap:
         at = self._ffi.new("size_t *")
         code = self._lib.kit_alloc_compose(self._choices, len(layers), memory, len(memory), out, at)
         load.check(code, f"opening {layers[at[0]].id} in {len(memory)} bytes")
+        self._opened = out[0]
         return out[0]
 
     # ---- blocks --------------------------------------------------------------------------
@@ -168,8 +172,9 @@ class Heap:
         block._bind(0, 0)
         if self._blocks.pop(address, None) is not block:
             raise ValueError("the block was freed before")
-        load.check(self._lib.kit_alloc_free(ptr, self._ffi.cast("void *", address), size,
-                                            block.align), f"freeing {size} bytes at {address:#x}")
+        self._note_caller()
+        self._check(self._lib.kit_alloc_free(ptr, self._ffi.cast("void *", address), size,
+                                             block.align), f"freeing {size} bytes at {address:#x}")
 
     def realloc(self, block: Block, size: int) -> Block:
         """Change the size of a block, in place where possible.
@@ -184,6 +189,7 @@ class Heap:
         ptr, address = self._live(), self._own_address(block)
         size, _ = self._check_request(size, block.align)
         block._bind(address, len(block))  # BufferError before anything moves
+        self._note_caller()
         moved = self._lib.kit_alloc_realloc(ptr, self._ffi.cast("void *", address), len(block),
                                             size, block.align)
         if not moved:
@@ -207,7 +213,7 @@ class Heap:
     def stats(self) -> Stats:
         """Return the allocator's counters; O(1) for most allocators."""
         out = self._ffi.new("struct kit_alloc_stats *")
-        load.check(self._lib.kit_alloc_stats(self._live(), out), "reading statistics")
+        self._check(self._lib.kit_alloc_stats(self._live(), out), "reading statistics")
         return Stats(**{field.name: int(getattr(out, field.name))
                         for field in dataclasses.fields(Stats)})
 
@@ -253,6 +259,42 @@ class Heap:
                                           count), f"walking {self.record.id}")
         return [Extent(out[at], out[at + 1], bool(out[at + 2]))
                 for at in range(0, 3 * count[0], 3)]
+
+    def leaks(self) -> list[Leak]:
+        """Return the blocks in use, oldest first, each with who asked for it.
+
+        >>> from unikit.alloc import Guard
+        >>> with Guard().open("64K") as heap:
+        ...     block = heap.alloc(100)
+        ...     [leak.size for leak in heap.leaks()]
+        [100]
+
+        :raises NotSupported: the allocator does not know: put ``alloc.guard`` over it.
+        """
+        self._needs("sites")
+        self._live()
+        found: list[Leak] = []
+        sites = self._sites or Sites()
+
+        def visit(_argument: Any, block: Any) -> int:
+            found.append(Leak(int(self._ffi.cast("uintptr_t", block.block)), block.size,
+                              block.align, sites.name(block.site), block.serial))
+            return 0
+
+        callback = self._ffi.callback("int(void *, const struct kit_alloc_live *)", visit)
+        load.check(self._lib.kit_alloc_live(self._opened, callback, self._ffi.NULL),
+                   f"asking {self.record.id} what is in use")
+        return found
+
+    def fail_at(self, n: int) -> int:
+        """Have the n-th request from now on refused, once; 0: none.
+
+        :returns: how many requests there were since the last such call.
+        :raises NotSupported: the allocator cannot: put ``alloc.guard`` over it.
+        """
+        self._needs("fails")
+        self._live()
+        return int(self._lib.kit_alloc_fail_at(self._opened, n))
 
     def blocks(self) -> Iterator[Block]:
         """Iterate over the blocks made by this object and not freed, oldest first."""
@@ -377,7 +419,9 @@ class Heap:
 
     def _take(self, size: int, align: int) -> int:
         """Allocate; the address."""
-        address = self._lib.kit_alloc_alloc(self._live(), size, align)
+        ptr = self._live()
+        self._note_caller()
+        address = self._lib.kit_alloc_alloc(ptr, size, align)
         if not address:
             self._refuse(f"allocating {size} bytes")
         self._serial += 1
@@ -454,8 +498,22 @@ class Heap:
             raise InvalidArgument(f"a block aligned to {align}: give a power of two, or 0")
         return size, align
 
+    def _note_caller(self) -> None:
+        """Say to a guard who is behind the next call; with several threads nobody can."""
+        if self._sites is not None and self._gate is None:
+            self._lib.kit_alloc_caller(self._opened, self._sites.here())
+
+    def _check(self, code: int, doing: str) -> None:
+        try:
+            load.check(code, doing)
+        except Panic as panic:
+            raise panic if self._sites is None else self._sites.named(panic) from None
+
     def _refuse(self, doing: str) -> None:
-        load.check_panic(doing)
+        try:
+            load.check_panic(doing)
+        except Panic as panic:
+            raise panic if self._sites is None else self._sites.named(panic) from None
         stats = self.stats()
         raise OutOfMemory(f"{doing}: {self.record.id} has {stats.capacity - stats.used} bytes "
                           f"left, at most {stats.largest_free} in one piece")

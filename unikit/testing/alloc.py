@@ -13,6 +13,11 @@ from unikit.testing.report import Failure, Outcome, Report
 SIZES: Sequence[int | str] = ("16K", 20_000, "64K", "1M")
 """Sizes of memory that the suite runs in unless told otherwise."""
 
+WORDS = {"reuses": 1, "bounded": 2, "shared": 4, "owns": 8, "walk": 16, "add_region": 32,
+         "scopes": 64, "unsized": 128, "threads": 256, "pages": 512, "resize": 1024, "zeroed": 2048,
+         "layer": 4096, "sites": 8192, "fails": 16384, "records": 32768}
+"""Features of an allocator: the word of a record, and the bit of ``alloc.h``."""
+
 OFFSETS: Sequence[int] = (0, 1, 8, 4095)
 """Distances of the memory from a page border."""
 
@@ -21,7 +26,8 @@ def check_allocator(component: Allocator | type[Allocator], sizes: Sequence[int 
                     *, offsets: Sequence[int] = OFFSETS) -> Outcome:
     """Check that an allocator keeps the contract of ``alloc.h`` and has what it claims.
 
-    :param component: a record with the options to test, or its class for the defaults.
+    :param component: a record with the options to test, or its class for the defaults; with layers
+        the whole is tested.
     :param sizes: sizes of memory to run in, bytes or ``"64K"``; each must be enough for the
         component to open.
     :param offsets: alignments of the memory to try, as distances from a page border.
@@ -37,14 +43,16 @@ def check_allocator(component: Allocator | type[Allocator], sizes: Sequence[int 
     """
     record = component() if isinstance(component, type) else component
     report = Report()
-    pointer, options = load.component(record), load.options(record)
+    layers = record.layers()
+    choices, _options = load.choices(layers)
+    features = sum(WORDS[word] for word in record.features)
     for size in map(parse_size, sizes):
         for offset in offsets:
             with (region(size + offset, hugepages="never") as memory,
                   memoryview(memory)[offset:offset + size] as part,
                   report.ffi.from_buffer("char[]", part, require_writable=True) as start):
-                report.run(report.lib.kit_suite_alloc, pointer, options, start, size,
-                           doing=f"checking {record.id} in {size} bytes")
+                report.run(report.lib.kit_suite_alloc_layers, choices, len(layers), features,
+                           start, size, doing=f"checking {record.id} in {size} bytes")
     _check_words(record, report)
     return report.outcome(record.id)
 
@@ -52,10 +60,7 @@ def check_allocator(component: Allocator | type[Allocator], sizes: Sequence[int 
 def _check_words(record: Allocator, report: Report) -> None:
     """Compare what the record says with what the C side says."""
     component = load.component(record)
-    words = {"reuses": 1, "bounded": 2, "shared": 4, "owns": 8, "walk": 16, "add_region": 32,
-             "scopes": 64, "unsized": 128, "threads": 256, "pages": 512, "resize": 1024,
-             "zeroed": 2048, "layer": 4096, "sites": 8192, "fails": 16384, "records": 32768}
-    claimed = frozenset(word for word, bit in words.items() if component.features & bit)
+    claimed = frozenset(word for word, bit in WORDS.items() if component.features & bit)
     name = report.ffi.string(component.id).decode()
     for what, here, there in (("features", sorted(type(record).features), sorted(claimed)),
                               ("id", record.id, name), ("abi", record.abi, component.abi)):
