@@ -10,7 +10,7 @@ from harness import HERE, ROOT, VARIANTS, build, conforms, panic_of, run
 
 from unikit import registry
 
-OPTIONS = {"buddy": [1], "bump": [], "firstfit": [256], "tlsf": [0]}
+OPTIONS = {"buddy": [1], "bump": [], "firstfit": [256], "halffit": [], "tlsf": [0]}
 EXAMPLE = "tests/plugin/stack2/unikit_stack2/stack2.c"
 SUITE = [HERE / "main_alloc.c", *sorted((ROOT / "unikit/testing").glob("suite_alloc*.c"))]
 
@@ -46,6 +46,15 @@ MUTATIONS = [
 
 # The same for optional features.
 FEATURE_MUTATIONS = [
+    ("halffit", "if (after->tag & FREE) {", "if (0) {"),
+    ("halffit", "if (block->tag & PREVIOUS_FREE) {", "if (0) {"),
+    ("halffit", "h->orders &= ~(UINT64_C(1) << index);", ";"),
+    ("halffit", "return gap && gap < BLOCK_MIN ? gap + align : gap;", "return gap;"),
+    ("halffit", "kit_fls64(size - 1) + 1;", "kit_fls64(size);"),  # half a block is enough
+    ("halffit", "halffit_find(h, need + align + UNIT);", "NULL;"),
+    ("halffit", "block->tag += room - size;", ";"),
+    ("halffit", "size_t need = kit_align_up(size + TAG, UNIT);", "size_t need = size + TAG;"),
+    ("halffit", "if (need > room)", "if (need > room + 64)"),
     ("buddy", "*buddy_word(b, block.end) = (struct word){0, 0};", ";"),  # garbage in the map
     ("buddy", "*buddy_word(b, start) = (struct word){0, 0};", ";"),
     ("buddy", "if (fresh && mid_stretch(end))", "if (0)"),
@@ -131,6 +140,7 @@ PANICS = {
                  4: "alloc.firstfit: not a block in use",
                  5: "alloc.firstfit: a size larger than the block",
                  6: "alloc.firstfit: not a block in use"},
+    "halffit": {case: "alloc.halffit: not a block in use" for case in (1, 2, 6)},
     "tlsf": {1: "alloc.tlsf: not a block in use",
              2: "alloc.tlsf: not a block in use",
              6: "alloc.tlsf: not a block in use"},

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unikit.alloc.bump import Bump as Bump
     from unikit.alloc.firstfit import Firstfit as Firstfit
     from unikit.alloc.guard import Guard as Guard
+    from unikit.alloc.halffit import Halffit as Halffit
     from unikit.alloc.heap import Block as Block
     from unikit.alloc.heap import Extent as Extent
     from unikit.alloc.heap import Heap as Heap
@@ -37,6 +38,7 @@ _HOME = {
     "Extent": "heap",
     "Firstfit": "firstfit",
     "Guard": "guard",
+    "Halffit": "halffit",
     "Handle": "shared",
     "Heap": "heap",
     "Layer": "api",
@@ -61,6 +63,7 @@ __all__ = [
     "Extent",
     "Firstfit",
     "Guard",
+    "Halffit",
     "Handle",
     "Heap",
     "Layer",
