@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unikit.alloc.lab.places import replay_in_image as replay_in_image
     from unikit.alloc.lab.replayer import Latency as Latency
     from unikit.alloc.lab.replayer import Result as Result
     from unikit.alloc.lab.replayer import Sample as Sample
@@ -26,10 +27,11 @@ _HOME = {
     "Event": "trace", "Latency": "replayer", "Op": "trace", "Result": "replayer",
     "Sample": "replayer", "Site": "symbols", "Summary": "trace", "Thread": "trace",
     "Trace": "trace", "replay": "replayer",
+    "replay_in_image": "places",
 }
 
 __all__ = ["Event", "Latency", "Op", "Result", "Sample", "Site", "Summary", "Thread", "Trace",
-           "replay"]
+           "replay", "replay_in_image"]
 
 
 def __getattr__(name: str) -> Any:

@@ -86,12 +86,12 @@ KIT_INLINE uint32_t kit_replay_edge(size_t bin)
 }
 
 KIT_INLINE uint32_t kit_replay_quantile(const uint32_t *bins, uint64_t count, uint64_t parts,
-                                        uint64_t of)
+                                        uint64_t of, uint32_t most)
 {
     uint64_t rank = count * parts / of, seen = 0;
     for (size_t bin = 0; bin < KIT_REPLAY_BINS; bin++)
         if ((seen += bins[bin]) > rank)
-            return kit_replay_edge(bin);
+            return kit_replay_edge(bin) < most ? kit_replay_edge(bin) : most;
     return 0;
 }
 
@@ -109,11 +109,11 @@ KIT_INLINE void kit_replay_distribution(const struct kit_replay_op *ops, const u
             out->count++;
             out->max = cycles[i] > out->max ? cycles[i] : out->max;
         }
-    out->p50 = kit_replay_quantile(bins, out->count, 50, 100);
-    out->p90 = kit_replay_quantile(bins, out->count, 90, 100);
-    out->p99 = kit_replay_quantile(bins, out->count, 99, 100);
-    out->p999 = kit_replay_quantile(bins, out->count, 999, 1000);
-    out->p9999 = kit_replay_quantile(bins, out->count, 9999, 10000);
+    out->p50 = kit_replay_quantile(bins, out->count, 50, 100, out->max);
+    out->p90 = kit_replay_quantile(bins, out->count, 90, 100, out->max);
+    out->p99 = kit_replay_quantile(bins, out->count, 99, 100, out->max);
+    out->p999 = kit_replay_quantile(bins, out->count, 999, 1000, out->max);
+    out->p9999 = kit_replay_quantile(bins, out->count, 9999, 10000, out->max);
 }
 
 #ifdef KIT_REPLAY_ALLOC

@@ -9,6 +9,10 @@ _RECORD = """examples:
   unikit alloc record -o app.trace -- python3 app.py
   unikit alloc record --pid 1234 --for 10s -o server.trace
 """
+_REPLAY = """examples:
+  unikit alloc replay app.trace --allocator tlsf,shard
+  unikit alloc replay app.trace --allocator shard --where process,preload,image,image:kvm
+"""
 _RUN = """examples:
   unikit alloc run --allocator tlsf -- python3 app.py
   unikit alloc run --allocator tlsf --stats -- git status
@@ -23,6 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     _show(verbs)
     _run(verbs)
     _record(verbs)
+    _replay(verbs)
 
 
 def _verb(verbs: Any, name: str, summary: str, **more: Any) -> argparse.ArgumentParser:
@@ -123,6 +128,23 @@ def _record(verbs: Any) -> None:
     one.add_argument("--no-names", dest="names", action="store_false",
                      help="do not look up the names of call sites now")
     one.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ARGS")
+
+
+def _replay(verbs: Any) -> None:
+    one = _verb(verbs, "replay", "replay a trace: in this process, in an image, through preload",
+                epilog=_REPLAY)
+    one.add_argument("trace", help="a file of unikit alloc record")
+    _allocators(one)
+    one.add_argument("--where", metavar="PLACE[,PLACE]", default="process",
+                     help="process, preload, image (on linux), image:kvm ...; default: process")
+    one.add_argument("--rounds", type=int, default=3, metavar="N", help="timed replays")
+    one.add_argument("--touch", choices=("none", "first", "pages", "all"), default="first",
+                     help="what is written into new blocks: nothing, a byte, one in each page, all")
+    one.add_argument("--parallel", action="store_true",
+                     help="in process: real threads instead of the recorded order")
+    one.add_argument("--memory", metavar="SIZE", default="0",
+                     help="of the region; default: four times what the program needed, and 64M")
+    _outputs(one)
 
 
 def _seconds(text: str) -> float:

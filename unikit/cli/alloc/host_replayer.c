@@ -10,7 +10,7 @@
  *
  * FILE: a program of replay.h in one order. Everything that is not the allocator's is mapped and
  * touched beforehand, so that nothing but the replay changes. Answers are lines of «name number
- * ...». */
+ * ...»; «done» are the operations carried out, by operation. */
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -208,7 +208,10 @@ int main(int count, char **words)
         spread(&job, words[3]);
     else
         return 2;
-    printf("operations %llu\nfailures %llu\n", (unsigned long long)job.program->count,
+    printf("operations %llu\nfailures %llu\ndone", (unsigned long long)job.program->count,
            (unsigned long long)job.counts.failures);
+    for (size_t op = 0; op < KIT_ARRAY_SIZE(job.counts.operations); op++)
+        printf(" %llu", (unsigned long long)job.counts.operations[op]);
+    putchar('\n');
     return fflush(stdout) == 0 ? 0 : 2;
 }
