@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from unikit.alloc import lab
+from unikit.alloc.lab import advice
+from unikit.alloc.lab.comparison import Comparison, Row, Run
 from unikit.cli.alloc import references, table
 from unikit.cli.alloc.process import Launch, descendants
 from unikit.cli.alloc.programs import examine
@@ -257,6 +259,9 @@ def test_a_program_with_an_allocator_of_its_own_is_named(built: Path, tmp_path: 
     assert rows["steady (its own)"]["kind"] == "own"
     assert rows["steady (its own)"]["ratio"]["peak"]["median"] > 1.1
     assert rows["glibc"]["failures"] == []
+    waste = {name: row["operations"]["fragmentation"] for name, row in rows.items()
+             if row["operations"]}
+    assert waste["steady (its own)"] > waste["glibc"]  # replayed on it, too
     assert any("linked to libsteady.so" in note for note in found["notes"])
 
 
@@ -436,7 +441,7 @@ def test_a_trace_on_a_crashing_allocator(built: Path, trace: Path) -> None:
 
 def test_latency_of_a_program_comes_from_a_recorded_run(built: Path) -> None:
     """One run is recorded and replayed; the program's own figures stand beside it."""
-    found = compared("--latency", "--rounds", "1", "--allocator", "tlsf", "--", built / "work",
+    found = compared("--rounds", "1", "--allocator", "tlsf", "--", built / "work",
                      "20000")
     for row in found["rows"]:
         assert row["operations"]["malloc"]["p50"] <= row["operations"]["malloc"]["max"]
@@ -466,3 +471,38 @@ def test_narrow_terminals_get_several_tables() -> None:
     assert table._parts(headers, rows, 240) == [[0, 1, 2, 3, 4, 5, 6]]
     assert table._parts(headers, rows, 56) == [[0, 1, 2, 3], [0, 4, 5, 6]]
     assert table._parts(headers, rows, 10) == [[0, 1], [0, 2, 3], [0, 4, 5], [0, 6]]
+
+
+def test_advice_names_a_command_and_its_evidence(trace: Path, tmp_path: Path) -> None:
+    """What to type, or to stay; scores of all, variations of options among them."""
+    done = unikit("advise", "--json", "--rounds", "5", "--for", "memory", "--allocator",
+                  "tlsf,buddy", "--report", tmp_path / "x.html", trace)
+    assert done.returncode == 0, done.stderr
+    form = json.loads(done.stdout)
+    names = {each["name"] for each in form["scores"]}
+    assert {"glibc", "tlsf", "buddy"} <= names
+    assert any(":" in name for name in names)  # an option of buddy changed
+    assert form["aim"] == "memory" and form["weights"]["memory"] == 0.8
+    assert bool(form["commands"]) == form["change"]
+    assert "Scores" in (tmp_path / "x.html").read_text()
+
+
+def test_advice_on_a_program_records_it_first(built: Path) -> None:
+    """One command from a program to what suits it."""
+    done = unikit("advise", "--rounds", "2", "--allocator", "tlsf", "--", built / "work", "20000")
+    assert done.returncode == 0, done.stderr
+    assert "fewer than 5 make nothing certain" in done.stdout
+    assert done.stdout.splitlines()[2].startswith("Stay with glibc, or take tlsf")
+
+
+def test_what_is_advised_can_be_typed() -> None:
+    """Layers, options and huge pages in the words of ``unikit alloc run``."""
+    from unikit.cli.alloc import advise
+    row = Row("guard+tlsf:pool=1M --hugepages", "component",
+              runs=[Run(at, 0.5, 0.5, 100) for at in range(6)])
+    base = Row("glibc", "baseline", runs=[Run(at, 1.0, 1.0, 100) for at in range(6)])
+    found = Comparison({"kind": "trace", "trace": "t", "program": "app"}, {}, {"rounds": 6},
+                       [base, row])
+    given = advice.advise(found)
+    assert advise.commands(given, found, ["app", "a b"])[0] == \
+        "unikit alloc run --allocator guard,tlsf --set alloc.tlsf.pool=1M --hugepages -- app 'a b'"

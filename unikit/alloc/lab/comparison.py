@@ -18,6 +18,9 @@ VERSION = 1
 """Of the JSON form; grows when a reader of the old one could be misled."""
 
 
+_FEWEST = 5
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
     """One run of the program.
@@ -49,16 +52,21 @@ class Spread:
     """A median with an interval that it lies in with about 95 %.
 
     :ivar low: below 6 values simply the smallest; the interval is then that of fewer per cent.
+    :ivar count: of values.
     """
 
     median: float
     low: float
     high: float
+    count: int = 0
 
     @property
     def certain(self) -> bool:
-        """Of a ratio: whether it differs from 1 by more than the noise."""
-        return not self.low <= 1 <= self.high
+        """Of a ratio: whether it differs from 1 by more than the noise.
+
+        Fewer than 5 values are never certain: chance puts all on one side too often.
+        """
+        return self.count >= _FEWEST and not self.low <= 1 <= self.high
 
 
 def spread(values: Sequence[float]) -> Spread | None:
@@ -74,7 +82,7 @@ def spread(values: Sequence[float]) -> Spread | None:
     while 2 * (tail + math.comb(count, rank + 1) * 0.5 ** count) <= 0.05:
         rank += 1
         tail += math.comb(count, rank) * 0.5 ** count
-    return Spread(statistics.median(ordered), ordered[rank], ordered[count - 1 - rank])
+    return Spread(statistics.median(ordered), ordered[rank], ordered[count - 1 - rank], count)
 
 
 @dataclasses.dataclass(slots=True)

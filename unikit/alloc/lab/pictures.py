@@ -165,6 +165,12 @@ def page(found: Comparison) -> Page:
     """Return a comparison as a page."""
     made = Page(f"Allocators compared: {subject(found)}", found.machine.get("date", ""))
     made.text(found.verdict() + ".", "lead")
+    fill(made, found)
+    return made
+
+
+def fill(made: Page, found: Comparison) -> None:
+    """Add charts, figures, notes and conditions of a comparison to a page."""
     made.key(KEY)
     wide, pairs = drawings(found, 1100), drawings(found, 530)
     made.chart(wide[0])
@@ -185,7 +191,6 @@ def page(found: Comparison) -> Page:
     made.heading("How it was measured")
     made.facts([*((key, str(value)) for key, value in found.method.items() if value is not None),
                 *found.machine.items()])
-    return made
 
 
 def rows(found: Comparison) -> tuple[list[str], list[list[tuple[str, str]]]]:
@@ -197,8 +202,8 @@ def rows(found: Comparison) -> tuple[list[str], list[list[tuple[str, str]]]]:
         headers += [header, f"/ {found.baseline.name}"]
     operations = any(row.operations for row in found.rows)
     if operations:
-        headers += ["malloc p50 / p99 / p99.99 / max, ns", "free p50 / p99 / p99.99 / max, ns",
-                    "fragmentation"]
+        headers += ["malloc p50/p99/p99.99/max, ns", "free p50/p99/p99.99/max, ns",
+                    "fragmented"]
     faults = any(row.median("faults") for row in found.rows)
     headers += ["faults"] * faults
     said = any(row.failures or row.notes for row in found.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shlex
 import sys
@@ -18,6 +19,7 @@ from unikit.alloc.lab.trace import Trace
 from unikit.cli.alloc import after_dashes, native, programs, references, replays, table
 from unikit.cli.alloc.references import Candidate
 from unikit.cli.alloc.rounds import (
+    FEW,
     Program,
     Result,
     Rounds,
@@ -27,7 +29,7 @@ from unikit.cli.alloc.rounds import (
     watched,
 )
 from unikit.cli.alloc.server import Server
-from unikit.errors import InvalidArgument, NotFound, PlatformError
+from unikit.errors import InvalidArgument, Malformed, NotFound, PlatformError
 
 _QUIET_S = 5.0  # a comparison that takes longer says what it is doing
 
@@ -54,11 +56,11 @@ def is_trace(path: Path) -> bool:
 
 
 def _trace(choice: argparse.Namespace, path: Path) -> Comparison:
-    for option in ("load", "port", "ready", "metric", "here", "latency"):
+    for option in ("load", "port", "ready", "metric", "here"):
         if getattr(choice, option):
             raise InvalidArgument(f"--{option} is for programs, and {path} is a trace")
     trace = Trace.load(path)
-    candidates, skipped = _candidates(choice)
+    candidates, skipped = allocators(choice)
     with progress() as tell:
         found = replays.of_trace(trace, candidates, rounds=choice.rounds, seed=choice.seed,
                                  cpu=_cpu(choice.pin), timeout=choice.timeout, tell=tell)
@@ -99,7 +101,7 @@ def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
         raise PlatformError(f"{words[0]} runs with no allocator but its own: {program.obstacle}")
     cpu = _cpu(choice.pin)
     subject = _subject(choice, words, cpu)
-    candidates, skipped = _candidates(choice)
+    candidates, skipped = allocators(choice)
     with progress() as tell:
         tell("warming up: glibc")
         base, seen = watched(subject, candidates[0], choice.timeout)
@@ -116,25 +118,45 @@ def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
             _say(f"{len(candidates)} allocators, {number} rounds: about "
                  f"{_duration(rounds.turn * number)}")
         rounds.measure(number)
+        said = []
         if choice.latency:
-            _operations(subject, rounds.rows, candidates, choice.timeout, cpu, tell)
+            said = _operations(subject, rounds.rows, _as_libraries(candidates, own),
+                               choice.timeout, cpu, tell)
     found = Comparison(
         {"kind": "server" if choice.load else "program", "words": words, "load": choice.load},
         machine.facts(),
         {"rounds": number, "seed": choice.seed, "pinned to CPU": cpu, "warm-up runs": 1},
         rounds.rows)
-    found.notes += [f"{name} left out: {why}" for name, why in skipped.items()]
+    found.notes += [f"{name} left out: {why}" for name, why in skipped.items()] + said
     _remarks(found, program, own)
     return found
 
 
 def _operations(subject: Subject, rows: list[Row], candidates: list[Candidate],
-                timeout: float | None, cpu: int | None, tell: Callable[[str], None]) -> None:
+                timeout: float | None, cpu: int | None, tell: Callable[[str], None]) -> list[str]:
     """Record a run and replay it on every allocator, for what a program alone does not show.
 
-    :raises PlatformError: the run left no trace.
+    :return: what a reader must know about it.
     """
     tell("recording a run")
+    try:
+        trace = recorded(subject, timeout)
+    except (PlatformError, Malformed) as error:
+        return [f"no latency and fragmentation: {str(error).splitlines()[0]}"]
+    operations = trace.summary().operations
+    if not operations:
+        return ["no latency and fragmentation: the program asked for nothing"]
+    with replays.ready(trace, cpu, replays.STUDIED) as ready:
+        replays.study(ready, rows, candidates, tell)
+    said = ["latency and fragmentation are those of one recorded run, replayed by one thread"]
+    return said + [replays.shortened(operations)] * (operations > replays.STUDIED)
+
+
+def recorded(subject: Subject, timeout: float | None) -> Trace:
+    """Return the trace of one run: of the process that asks most.
+
+    :raises PlatformError: the run failed or left no trace.
+    """
     with tempfile.TemporaryDirectory(prefix="unikit-record-") as folder:
         base = Path(folder) / "trace"
         result = subject.once([recorder.library()], -1, timeout, {recorder.VARIABLE: str(base)})
@@ -142,10 +164,8 @@ def _operations(subject: Subject, rows: list[Row], candidates: list[Candidate],
         if result.run is None or not files:
             raise PlatformError("recording a run failed: "
                                 f"{result.failure or 'it left no trace'}\n{result.printed}")
-        largest = max(files, key=lambda path: path.stat().st_size)  # of the process that asks most
-        trace = recorder.finish(largest, largest, names=False)
-    with replays.ready(trace, cpu) as ready:
-        replays.study(ready, rows, candidates, tell)
+        largest = max(files, key=lambda path: path.stat().st_size)
+        return recorder.finish(largest, largest, names=False)
 
 
 def _subject(choice: argparse.Namespace, words: list[str], cpu: int | None) -> Subject:
@@ -172,7 +192,11 @@ def _cpu(wish: str | None) -> int | None:
     return int(wish)
 
 
-def _candidates(choice: argparse.Namespace) -> tuple[list[Candidate], dict[str, str]]:
+def allocators(choice: argparse.Namespace) -> tuple[list[Candidate], dict[str, str]]:
+    """Return what ``--allocator`` names or everything found, and what cannot be used, with why.
+
+    :raises NotFound: there is nothing to compare with.
+    """
     if choice.allocator:
         return references.named(choice.allocator), {}
     found, skipped = references.everything()
@@ -219,6 +243,12 @@ def _with_own(candidates: list[Candidate], own: Path) -> list[Candidate]:
     return [baseline, Candidate(f"{name} (its own)", "own", references.version_of(own)), *rest]
 
 
+def _as_libraries(candidates: list[Candidate], own: Path | None) -> list[Candidate]:
+    """Return candidates for the replayer, to which a program's own allocator is preloaded too."""
+    return [dataclasses.replace(each, preload=(own,)) if each.kind == "own" and own else each
+            for each in candidates]
+
+
 def _remarks(found: Comparison, program: programs.Program, own: Path | None) -> None:
     """Add what a reader of the table must know."""
     if own is not None:
@@ -230,7 +260,7 @@ def _remarks(found: Comparison, program: programs.Program, own: Path | None) -> 
     if any(row.lost for row in found.rows):
         found.notes.append("failures count as losses: such a row comes last whatever its times")
     if found.method["rounds"] < 6:
-        found.notes.append("fewer than 6 rounds: the intervals span all values")
+        found.notes.append(FEW)
 
 
 

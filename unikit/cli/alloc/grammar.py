@@ -25,6 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="tool", metavar="VERB", required=True)
     _compare(verbs)
     _show(verbs)
+    _advise(verbs)
     _run(verbs)
     _record(verbs)
     _replay(verbs)
@@ -69,9 +70,9 @@ def _compare(verbs: Any) -> None:
                        help="of one run, in seconds; default: ten times the baseline's, and 10")
     group.add_argument("--pin", nargs="?", const="auto", metavar="CPU",
                        help="keep the program on one CPU; for programs of one thread")
-    group.add_argument("--latency", action="store_true",
-                       help="also record a run and replay it: latency of single operations, "
-                            "fragmentation")
+    group.add_argument("--latency", action=argparse.BooleanOptionalAction, default=True,
+                       help="also record a run and replay it, which gives the latency of single "
+                            "operations and fragmentation")
     group.add_argument("--seed", type=int, default=1, metavar="N", help="of the order of runs")
     group.add_argument("--verbose", action="store_true", help="show what programs print")
     group = one.add_argument_group("servers")
@@ -97,6 +98,23 @@ def _show(verbs: Any) -> None:
     one.add_argument("trace", help="a file written by unikit alloc record")
     one.add_argument("--allocator", metavar="NAME[,NAME]", action="append", default=[],
                      help="components to replay it on, to show their fragmentation")
+    _outputs(one)
+
+
+def _advise(verbs: Any) -> None:
+    one = _verb(verbs, "advise", "say which allocator suits a trace or a program, with evidence",
+                epilog="examples:\n"
+                       "  unikit alloc advise app.trace --for latency\n"
+                       "  unikit alloc advise -- python3 app.py")
+    one.add_argument("program", nargs="*", metavar="TRACE | -- PROGRAM",
+                     help="a recorded trace, or a program to record, after --")
+    one.add_argument("--for", dest="aim", default="balance", metavar="AIM",
+                     choices=("balance", "speed", "memory", "latency"),
+                     help="what matters most: balance, speed, memory or latency")
+    _allocators(one)
+    one.add_argument("--rounds", type=int, metavar="N", help="measured replays per candidate")
+    one.add_argument("--seed", type=int, default=1, metavar="N", help="of the order of replays")
+    one.set_defaults(timeout=None)
     _outputs(one)
 
 

@@ -21,11 +21,13 @@ from unikit.alloc.lab.trace import Trace
 from unikit.cli.alloc import native
 from unikit.cli.alloc.process import Launch, ending, tail
 from unikit.cli.alloc.references import Candidate
-from unikit.cli.alloc.rounds import Result, Rounds, watched
+from unikit.cli.alloc.rounds import FEW, Result, Rounds, watched
 from unikit.errors import InvalidArgument, PlatformError
 from unikit.ffi import load
 
 _LATENCY_ROUNDS, _SAMPLES = 7, 200
+STUDIED = 2_000_000
+"""Operations of which each is timed; longer traces count with their first ones."""
 _NAMES = ("count", "p50", "p90", "p99", "p99.9", "p99.99", "max")
 
 
@@ -80,21 +82,23 @@ class Replay:
 
 
 @contextlib.contextmanager
-def ready(trace: Trace, cpu: int | None = None) -> Iterator[Replay]:
+def ready(trace: Trace, cpu: int | None = None, most: int | None = None) -> Iterator[Replay]:
     """Make a trace ready to be replayed by processes; the files are removed at the end.
 
+    :param most: take no more than its first so many operations.
     :raises InvalidArgument: there is nothing in it to replay.
     """
     program = replayer.program(trace)
-    if not program.operations:
+    count = program.operations if most is None else min(most, program.operations)
+    if not count:
         raise InvalidArgument("the trace holds no operation to replay")
     ffi, lib = load.extension("unikit.alloc.lab._lab")
     with tempfile.TemporaryDirectory(prefix="unikit-replay-") as name:
         file = Path(name) / "program"
         with file.open("wb") as out:
-            out.write(struct.pack("<IIQ", lib.KIT_REPLAY_MAGIC, program.slots, program.operations))
-            out.write(ffi.buffer(program.ops, 16 * program.operations))
-        yield Replay(file, program.operations, Path(name), cpu)
+            out.write(struct.pack("<IIQ", lib.KIT_REPLAY_MAGIC, program.slots, count))
+            out.write(ffi.buffer(program.ops, 16 * count))
+        yield Replay(file, count, Path(name), cpu)
 
 
 def of_trace(trace: Trace, candidates: Sequence[Candidate], *, rounds: int | None = None,
@@ -113,14 +117,21 @@ def of_trace(trace: Trace, candidates: Sequence[Candidate], *, rounds: int | Non
         turns.warm(base)
         number = turns.number(rounds)
         turns.measure(number)
-        study(subject, turns.rows, candidates, tell)
+        operations = subject.operations
+        if operations <= STUDIED:
+            study(subject, turns.rows, candidates, tell)
+    if operations > STUDIED:
+        with ready(trace, cpu, STUDIED) as subject:
+            study(subject, turns.rows, candidates, tell)
     method = {"rounds": number, "seed": seed, "pinned to CPU": cpu, "warm-up runs": 1,
               "latency": f"least of {_LATENCY_ROUNDS} replays for each operation, the cost of "
                          "measuring taken off"}
-    found = Comparison({"kind": "trace", "trace": "", "operations": subject.operations,
+    found = Comparison({"kind": "trace", "trace": "", "operations": operations,
                         "program": str(trace.facts.get("command")
                                        or trace.facts.get("program") or "")},
                        machine.facts(), method, turns.rows)
+    if operations > STUDIED:
+        found.notes.append(shortened(operations))
     if len(trace.threads) > 1:
         found.notes.append(f"the operations of {len(trace.threads)} threads are replayed by one, "
                            "in the recorded order: what threads cost each other does not show")
@@ -129,7 +140,7 @@ def of_trace(trace: Trace, candidates: Sequence[Candidate], *, rounds: int | Non
     if trace.damaged or not trace.complete:
         found.notes.append("the trace was cut short; what it has was replayed")
     if number < 6:
-        found.notes.append("fewer than 6 rounds: the intervals span all values")
+        found.notes.append(FEW)
     return found
 
 
@@ -187,6 +198,12 @@ def _memory(subject: Replay, candidate: Candidate) -> list[tuple[int, int, int]]
                        candidate.environment)
     numbers = said["sample"]
     return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+
+
+def shortened(operations: int) -> str:
+    """Say that not all operations of a trace were timed one by one."""
+    return (f"latency and fragmentation are those of the first {STUDIED:,} of {operations:,} "
+            "operations")
 
 
 def waste(samples: Sequence[tuple[int, int, int]], bare: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from unikit.cli.alloc import native
 from unikit.cli.alloc.process import Cost, Launch, ending, tail
 from unikit.cli.alloc.references import Candidate
 
+FEW = "fewer than 6 rounds: intervals span all values; fewer than 5 make nothing certain"
 _BUDGET_S, _FEWEST, _MOST = 60.0, 5, 25
 _TRIES = 2  # runs that an allocator may fail before it is left out of further rounds
 

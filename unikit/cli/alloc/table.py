@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from unikit.alloc.lab import pictures
 from unikit.alloc.lab.comparison import Comparison
 
-_WIDE, _GAP = 240, 2
+_WIDE, _GAP = 400, 2
 _STYLES = {"good": "green", "bad": "red", "dim": "dim", "w": "", "": ""}
 _SHOWN = ("processor", "kernel", "libc", "transparent huge pages", "load", "date")
 
@@ -78,10 +78,11 @@ def show(found: Comparison) -> None:
     print(found.verdict())
     for note in found.notes:
         print(f"- {note}")
-    print(_conditions(found))
+    print(conditions(found))
 
 
-def _conditions(found: Comparison) -> str:
+def conditions(found: Comparison) -> str:
+    """Return under which conditions it was measured, in lines."""
     facts, method = found.machine, found.method
     parts = [f"{method['rounds']} rounds in random order, medians, ratios paired by round with "
              "95 % intervals"]
