@@ -65,7 +65,8 @@ def test_conforms_over_every_allocator(record: Allocator) -> None:
 def test_features_follow_the_allocator_below() -> None:
     """What needs the one below is not promised without it."""
     assert Guard(Tlsf()).features == Guard.features
-    assert Guard(Bump()).features == {"layer", "owns", "unsized", "sites", "fails"}
+    assert Guard(Bump()).features == {"layer", "owns", "unsized", "sites", "fails",
+                                      "leaks"}
 
 
 # ---- damage ------------------------------------------------------------------------------------
@@ -324,7 +325,7 @@ def test_leaks_are_in_order_and_name_their_callers(heap: Heap) -> None:
 def test_leaks_need_a_guard() -> None:
     """The message says what to do."""
     with Tlsf().open("64K") as heap:
-        with pytest.raises(NotSupported, match=r"alloc\.tlsf has no sites"):
+        with pytest.raises(NotSupported, match=r"alloc\.tlsf has no leaks"):
             heap.leaks()
         with pytest.raises(NotSupported, match=r"alloc\.tlsf has no fails"):
             heap.fail_at(1)

@@ -35,9 +35,10 @@ enum {
     KIT_ALLOC_RESIZE = 1024,   /* resize() is there */
     KIT_ALLOC_ZEROED = 2048,   /* zeroed() is there: it skips clearing what is known to be zero */
     KIT_ALLOC_LAYER = 4096,    /* stands on another allocator: wrap() instead of open() */
-    KIT_ALLOC_SITES = 8192,    /* caller() and live() are there */
+    KIT_ALLOC_SITES = 8192,    /* caller() is there */
     KIT_ALLOC_FAILS = 16384,   /* fail_at() is there */
     KIT_ALLOC_RECORDS = 32768, /* recorded() is there */
+    KIT_ALLOC_LEAKS = 65536,   /* live() is there */
     KIT_ALLOC_ALIGN_MIN = 16   /* every block is aligned to this at least */
 };
 

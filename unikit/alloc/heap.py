@@ -271,7 +271,7 @@ class Heap:
 
         :raises NotSupported: the allocator does not know: put ``alloc.guard`` over it.
         """
-        self._needs("sites")
+        self._needs("leaks")
         self._live()
         found: list[Leak] = []
         sites = self._sites or Sites()

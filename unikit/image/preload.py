@@ -20,8 +20,8 @@ from unikit.errors import CompositionError, UnikitError
 from unikit.image import resolve, toolchain
 
 FOLDER = toolchain.ROOT / "unikit/alloc/preload"
-_HOSTED = ("host_heap.c", "host_thread.c", "host_raise.c", "host_report.c")
-_FEATURES = ("unsized", "threads", "pages", "zeroed", "add_region")
+_HOSTED = ("host_heap.c", "host_thread.c", "host_raise.c", "host_report.c", "host_leaks.c")
+_FEATURES = ("unsized", "threads", "pages", "zeroed", "add_region", "sites", "leaks")
 """What the library makes use of where it is there: ``KIT_PRELOAD_...``, 0 or 1."""
 
 

@@ -15,7 +15,8 @@ SIZES: Sequence[int | str] = ("16K", 20_000, "64K", "1M")
 
 WORDS = {"reuses": 1, "bounded": 2, "shared": 4, "owns": 8, "walk": 16, "add_region": 32,
          "scopes": 64, "unsized": 128, "threads": 256, "pages": 512, "resize": 1024, "zeroed": 2048,
-         "layer": 4096, "sites": 8192, "fails": 16384, "records": 32768}
+         "layer": 4096, "sites": 8192, "fails": 16384, "records": 32768,
+         "leaks": 65536}
 """Features of an allocator: the word of a record, and the bit of ``alloc.h``."""
 
 OFFSETS: Sequence[int] = (0, 1, 8, 4095)

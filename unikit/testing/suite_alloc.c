@@ -33,7 +33,7 @@ static void test_claims(struct suite *s)
     KIT_CHECK(s->report, !(f & KIT_ALLOC_PAGES) == !(ops->tick != NULL));
     KIT_CHECK(s->report, !(f & KIT_ALLOC_PAGES) == !(ops->trim != NULL));
     KIT_CHECK(s->report, !(f & KIT_ALLOC_SITES) == !(ops->caller != NULL));
-    KIT_CHECK(s->report, !(f & KIT_ALLOC_SITES) == !(ops->live != NULL));
+    KIT_CHECK(s->report, !(f & KIT_ALLOC_LEAKS) == !(ops->live != NULL));
     KIT_CHECK(s->report, !(f & KIT_ALLOC_FAILS) == !(ops->fail_at != NULL));
     KIT_CHECK(s->report, !(f & KIT_ALLOC_RECORDS) == !(ops->recorded != NULL));
 }

@@ -18,8 +18,8 @@ class Guard(Layer):
 
     id = "alloc.guard"
     features = frozenset({"layer", "reuses", "owns", "walk", "add_region", "unsized", "pages",
-                          "sites", "fails"})
-    alone = frozenset({"owns", "unsized", "sites", "fails"})
+                          "sites", "fails", "leaks"})
+    alone = frozenset({"owns", "unsized", "sites", "fails", "leaks"})
     sources = ("guard.c", "block.c", "quarantine.c", "report.c")
 
     canary: int | str = option(16, "bytes before and behind each block that show when they are "

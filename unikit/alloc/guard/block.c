@@ -42,15 +42,17 @@ bool guard_linked(const struct guard *g, const struct kit_list *link)
            link->next->prev == link && link->prev->next == link;
 }
 
-/* Heads of blocks with pages of their own stand at the end of the page before. */
+/* Heads of blocks with pages of their own stand at the end of the page before. That place is looked
+ * at first, because what is before any other block may be looked at, but the pages of a freed one
+ * may not. */
 struct guard_head *guard_find(const struct guard *g, const void *block)
 {
-    size_t before[2] = {sizeof(struct guard_head) + g->front, 0};
+    size_t before[2] = {0, sizeof(struct guard_head) + g->front};
     if ((uintptr_t)block % KIT_ALLOC_ALIGN_MIN != 0)
         return NULL;
-    if (g->pages != NULL)
-        before[1] = ((uintptr_t)block & (g->pages->page - 1)) + sizeof(struct guard_head);
-    for (unsigned i = 0; i < 2 && before[i] != 0; i++) {
+    if (g->pages != NULL && g->pages_from != 0)
+        before[0] = ((uintptr_t)block & (g->pages->page - 1)) + sizeof(struct guard_head);
+    for (unsigned i = before[0] == 0; i < 2; i++) {
         struct guard_head *head = (struct guard_head *)((uintptr_t)block - before[i]);
         if (within(g, head, before[i]) && guard_sealed(g, head) && head->block == block)
             return head;
@@ -89,7 +91,7 @@ static bool lay_out(const struct guard *g, size_t size, size_t align, struct pla
         size_t body = round_up(size, align), room = round_up(body, page);
         *out = (struct place){.head = page - sizeof(struct guard_head),
                               .lead = page + room - body,
-                              .total = page + room + page,
+                              .total = page + room + 2 * page,
                               .paged = true};
         return true;
     }
@@ -108,7 +110,7 @@ static char *base_of(const struct guard_head *head)
 /* Where what may be touched ends: the block below, or the inaccessible page in it. */
 static char *end_of(const struct guard *g, const struct guard_head *head)
 {
-    return base_of(head) + head->total - (head->paged ? g->pages->page : 0);
+    return base_of(head) + head->total - (head->paged ? 2 * g->pages->page : 0);
 }
 
 /* Takes the access to a block's own pages (`own`) and the one behind them, or gives it. */

@@ -350,7 +350,7 @@ const struct kit_alloc_component kit_alloc_guard = {
     .abi = KIT_ALLOC_ABI,
     .features = KIT_ALLOC_LAYER | KIT_ALLOC_REUSES | KIT_ALLOC_OWNS | KIT_ALLOC_WALK |
                 KIT_ALLOC_ADD_REGION | KIT_ALLOC_UNSIZED | KIT_ALLOC_PAGES | KIT_ALLOC_SITES |
-                KIT_ALLOC_FAILS,
+                KIT_ALLOC_FAILS | KIT_ALLOC_LEAKS,
     .ops = &guard_ops,
     .wrap = guard_wrap,
 };

@@ -11,7 +11,9 @@
  * says where it is. Front and rest are canaries. A block with pages of its own ends (but for its
  * alignment) where a page ends, and a page that nobody may touch comes behind it:
  *
- *     | page: offset .... head | front .... block, size | rest | page, inaccessible |
+ *     | page: offset .... head | front .... block, size | rest | page, inaccessible | page |
+ *
+ * The last page may be touched, so that what lies before the next block always may.
  *
  * Invariants: every block in use is in `live`, oldest first, every freed one that the allocator
  * below has not got back in `waiting`, oldest first; the seal of a head is a function of what may

@@ -32,6 +32,12 @@
 #ifndef KIT_PRELOAD_ADD_REGION
 #define KIT_PRELOAD_ADD_REGION 0
 #endif
+#ifndef KIT_PRELOAD_SITES
+#define KIT_PRELOAD_SITES 0
+#endif
+#ifndef KIT_PRELOAD_LEAKS
+#define KIT_PRELOAD_LEAKS 0
+#endif
 /* Whether each call notes its block and its caller for the message of a panic. */
 #ifndef KIT_PRELOAD_NOTES
 #define KIT_PRELOAD_NOTES 0
@@ -91,6 +97,13 @@ void kit_preload_watch(void);
 /* Writes parts up to NULL to standard error, as one line, and aborts. */
 _Noreturn void kit_preload_die(const char *const *parts);
 void kit_preload_set_errno(int error);
+/* Writes «0x7f.. (name+0x12 in program)» for a code address. */
+void kit_preload_describe(const void *place, char *text, size_t size);
+
+/* host_leaks.c */
+
+/* Lists what was never freed, if UNIKIT_ALLOC_LEAKS says so; once, at exit. */
+void kit_preload_leaks(void);
 
 /* host_raise.c */
 

@@ -138,10 +138,20 @@ static void pages_unmap(void *context, void *start, size_t size)
     errno = error;
 }
 
+static int pages_protect(void *context, void *start, size_t size, bool accessible)
+{
+    (void)context;
+    int error = errno;
+    int result = mprotect(start, size, accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
+    errno = error;
+    return result == 0 ? 0 : KIT_ENOMEM;
+}
+
 static const struct kit_alloc_pages pages = {
     .decommit = pages_decommit,
     .map = pages_map,
     .unmap = pages_unmap,
+    .protect = pages_protect,
     .page = PAGE,
     .fresh = 1,
 };

@@ -34,6 +34,13 @@ extern char __libc_single_threaded;
 #define PRELOAD_NOTE(about) ((void)0)
 #endif
 
+/* Says to a layer that keeps call sites whose request it is, and not ours. */
+#if KIT_PRELOAD_SITES && KIT_PRELOAD_NOTES
+#define PRELOAD_CALLER(a) kit_alloc_caller(a, (uintptr_t)kit_preload_thread.site)
+#else
+#define PRELOAD_CALLER(a) ((void)(a))
+#endif
+
 /* Whether the short way is open; then preload_face() is the face to use. */
 KIT_INLINE bool preload_ready(void)
 {
@@ -57,16 +64,19 @@ KIT_INLINE struct kit_alloc *preload_face(void)
 
 KIT_INLINE void *preload_take(struct kit_alloc *a, size_t size, size_t align)
 {
+    PRELOAD_CALLER(a);
     return kit_alloc_alloc(a, size, align);
 }
 
 KIT_INLINE void preload_give(struct kit_alloc *a, void *block)
 {
+    PRELOAD_CALLER(a);
     kit_alloc_free(a, block, KIT_ALLOC_UNKNOWN, PRELOAD_ALIGN);
 }
 
 KIT_INLINE void *preload_move(struct kit_alloc *a, void *block, size_t size)
 {
+    PRELOAD_CALLER(a);
     return kit_alloc_realloc(a, block, KIT_ALLOC_UNKNOWN, size, PRELOAD_ALIGN);
 }
 
@@ -105,6 +115,7 @@ KIT_INLINE void *preload_take(struct kit_alloc *a, size_t size, size_t align)
 {
     if (KIT_UNLIKELY(size > PTRDIFF_MAX))
         return NULL;
+    PRELOAD_CALLER(a);
     return preload_head(kit_alloc_alloc(a, size + preload_offset(align), align), size, align);
 }
 
@@ -114,6 +125,7 @@ KIT_INLINE void preload_give(struct kit_alloc *a, void *block)
         return;
     struct preload_header had = *preload_header(block);
     size_t offset = preload_offset(had.align);
+    PRELOAD_CALLER(a);
     kit_alloc_free(a, (char *)block - offset, had.size + offset, had.align);
 }
 
@@ -123,6 +135,7 @@ KIT_INLINE void *preload_move(struct kit_alloc *a, void *block, size_t size)
     size_t offset = preload_offset(had.align);
     if (KIT_UNLIKELY(size > PTRDIFF_MAX))
         return NULL;
+    PRELOAD_CALLER(a);
     void *base =
         kit_alloc_realloc(a, (char *)block - offset, had.size + offset, size + offset, had.align);
     return preload_head(base, size, had.align);
@@ -139,6 +152,9 @@ KIT_INLINE size_t preload_usable(struct kit_alloc *a, const void *block)
 /* As preload_take, and the block reads as zero. */
 KIT_INLINE void *preload_take_zeroed(struct kit_alloc *a, size_t size)
 {
+#if KIT_PRELOAD_ZEROED
+    PRELOAD_CALLER(a);
+#endif
 #if KIT_PRELOAD_ZEROED && KIT_PRELOAD_UNSIZED
     return kit_alloc_zeroed(a, size, PRELOAD_ALIGN);
 #elif KIT_PRELOAD_ZEROED

@@ -95,8 +95,7 @@ static const void *call_site(void)
     return NULL;
 }
 
-/* Writes «0x7f.. (name+0x12 in program)» for a code address. */
-static void describe(const void *place, char *text, size_t size)
+void kit_preload_describe(const void *place, char *text, size_t size)
 {
     Dl_info info;
     if (!place || !dladdr(place, &info) || !info.dli_fname)
@@ -114,7 +113,7 @@ _Noreturn void kit_panic(const char *message)
 {
     char site[512], block[64] = "";
     const struct kit_preload_thread *thread = &kit_preload_thread;
-    describe(KIT_PRELOAD_NOTES ? thread->site : call_site(), site, sizeof site);
+    kit_preload_describe(KIT_PRELOAD_NOTES ? thread->site : call_site(), site, sizeof site);
     if (KIT_PRELOAD_NOTES && thread->block)
         snprintf(block, sizeof block, ": block %p", thread->block);
     kit_preload_die((const char *[]){message, block, ", called from ", site, NULL});
@@ -196,6 +195,7 @@ __attribute__((constructor)) static void begin(void)
 __attribute__((destructor)) static void end(void)
 {
     const char *where = kit_preload_option("UNIKIT_ALLOC_STATS");
+    kit_preload_leaks();
     if (!where || !*where || !strcmp(where, "0"))
         return;
     struct kit_alloc_stats found = stats();
