@@ -166,6 +166,14 @@ def test_ticks_reach_the_top_and_are_few(top: float, binary: bool) -> None:
     assert 2 <= len(found) <= 9
 
 
+@given(st.lists(st.floats(1e-3, 1e9), max_size=9))
+def test_a_span_encloses_what_is_given(values: list[float]) -> None:
+    """Points near each other are told apart, and all lie inside."""
+    found = units.span(values)
+    assert 3 <= len(found) <= 12
+    assert all(found[0] <= value <= found[-1] for value in values)
+
+
 @pytest.mark.parametrize(("value", "text"), [(0.0000000205, "20.5 ns"), (0.00123, "1.23 ms"),
                                              (2.0, "2 s"), (0, "0 s"), (None, "n/a")])
 def test_times_are_readable(value: float | None, text: str) -> None:

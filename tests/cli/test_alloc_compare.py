@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from unikit.alloc import lab
-from unikit.alloc.lab import advice
+from unikit.alloc.lab import advice, pictures
 from unikit.alloc.lab.comparison import Comparison, Row, Run
-from unikit.cli.alloc import references, table
+from unikit.cli.alloc import references
 from unikit.cli.alloc.process import Launch, descendants
 from unikit.cli.alloc.programs import examine
 from unikit.cli.alloc.server import throughput
@@ -468,9 +468,9 @@ def test_narrow_terminals_get_several_tables() -> None:
     headers = ["allocator", "version", "CPU time", "/ glibc", "peak", "/ glibc", "notes"]
     rows = [[("name", ""), ("1.0", ""), ("1.00 s", ""), ("1.00 [0.99-1.01]", ""), ("10 MiB", ""),
              ("1", ""), ("a long note " * 9, "")]]
-    assert table._parts(headers, rows, 240) == [[0, 1, 2, 3, 4, 5, 6]]
-    assert table._parts(headers, rows, 56) == [[0, 1, 2, 3], [0, 4, 5, 6]]
-    assert table._parts(headers, rows, 10) == [[0, 1], [0, 2, 3], [0, 4, 5], [0, 6]]
+    assert pictures.parts(headers, rows, 240) == [[0, 1, 2, 3, 4, 5, 6]]
+    assert pictures.parts(headers, rows, 56) == [[0, 1, 2, 3], [0, 4, 5, 6]]
+    assert pictures.parts(headers, rows, 10) == [[0, 1], [0, 2, 3], [0, 4, 5], [0, 6]]
 
 
 def test_advice_names_a_command_and_its_evidence(trace: Path, tmp_path: Path) -> None:

@@ -183,13 +183,13 @@ class _Plane:
 def scatter(title: str, points: Sequence[Point], xform: Form, yform: Form,
             labels: tuple[str, str], *, mark: tuple[float, float] | None = None,
             width: int = 720, height: int = 380) -> Chart:
-    """Return points with their names, both axes from zero.
+    """Return points with their names; the axes show where they are.
 
     :param labels: of x and y.
     :param mark: lines through this point: the baseline.
     """
-    xs = units.ticks(max((point.x for point in points), default=1) * 1.08)
-    ys = units.ticks(max((point.y for point in points), default=1) * 1.08)
+    xs = units.span([point.x for point in points])
+    ys = units.span([point.y for point in points])
     plane = _Plane(title, width, height, xs, ys, xform, yform, labels)
     body = plane.body
     if mark is not None:

@@ -13,6 +13,7 @@ from unikit.alloc.lab.page import Page
 from unikit.errors import InvalidArgument, NotSupported
 
 PERCENTILES = ("p50", "p99", "p99.99", "max")
+_TABLE = 150  # letters that fit side by side on a page
 _KINDS = {"baseline": "base", "component": "ours"}
 KEY = (("base", "baseline"), ("ours", "components of unikit"), ("other", "others"),
        ("lost", "failed"))
@@ -37,9 +38,9 @@ def remarks(row: Row) -> str:
 
 
 def _chart(found: Comparison, what: str, title: str, form: Callable[[float | None], str],
-           width: int) -> charts.Chart:
+           width: int, more: bool = False) -> charts.Chart:
     rows = []
-    for row in found.ranked(what):
+    for row in found.ranked(what)[::-1] if more else found.ranked(what):
         median, ratio = row.median(what), found.ratio(row, what)
         style = _KINDS.get(row.kind, "other")
         if row.lost or ratio is None or median is None:
@@ -57,7 +58,7 @@ def drawings(found: Comparison, width: int = 720) -> list[charts.Chart]:
                    units.seconds, width)]
     if found.baseline.median("throughput") is not None:
         made.append(_chart(found, "throughput", "Throughput of the load / "
-                           f"{found.baseline.name} (more is better)", units.count, width))
+                           f"{found.baseline.name} (more is better)", units.count, width, True))
     if found.baseline.median("peak") is not None:
         made.append(_chart(found, "peak", f"Peak memory / {found.baseline.name} (less is better)",
                            units.size, width))
@@ -80,7 +81,7 @@ def _plane(found: Comparison, width: int) -> charts.Chart:
 def _latency(found: Comparison, width: int) -> list[charts.Chart]:
     made = []
     for what in ("malloc", "free"):
-        for each in ("p99", "max"):
+        for each in ("p99.99", "max"):
             values = {row.name: (row, row.operations[what][each]) for row in found.rows
                       if row.operations and row.operations.get(what)}
             if values:
@@ -183,7 +184,10 @@ def fill(made: Page, found: Comparison) -> None:
     for at in range(0, len(rest), 2):
         made.chart(*rest[at:at + 2])
     made.heading("All figures")
-    made.table(*rows(found), left=2)
+    headers, cells = rows(found)
+    for chosen in parts(headers, cells, _TABLE):
+        made.table([headers[at] for at in chosen],
+                   [[row[at] for at in chosen] for row in cells], left=2 if 1 in chosen else 1)
     if found.notes:
         made.heading("Notes")
         for note in found.notes:
@@ -221,6 +225,29 @@ def rows(found: Comparison) -> tuple[list[str], list[list[tuple[str, str]]]]:
         cells += [(remarks(row), "w")] * said
         table.append(cells)
     return headers, table
+
+
+def parts(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], room: int,
+          gap: int = 2) -> list[list[int]]:
+    """Return which columns stand in which of several tables; a ratio stays with its figure.
+
+    :param room: letters that a table may be wide.
+    :param gap: letters between columns.
+    """
+    widths = [max([len(header), *(len(row[at][0]) for row in rows)]) + gap
+              for at, header in enumerate(headers)]
+    found, used = [[0]], widths[0]
+    at = 1
+    while at < len(headers):
+        pair = 2 if at + 1 < len(headers) and headers[at + 1].startswith("/ ") else 1
+        need = min(sum(widths[at:at + pair]), 24 if headers[at] == "notes" else room)
+        if used + need > room and len(found[-1]) > 1:
+            found.append([0])
+            used = widths[0]
+        found[-1] += range(at, at + pair)
+        used += need
+        at += pair
+    return found
 
 
 _MEASURES: Sequence[tuple[str, str, Callable[[float | None], str], bool]] = (

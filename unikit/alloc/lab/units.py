@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from unikit.alloc.lab.comparison import Spread
 
@@ -52,6 +53,15 @@ def ratio(found: Spread | None) -> str:
     if found is None:
         return "n/a"
     return f"{found.median:.2f} [{found.low:.2f}-{found.high:.2f}]"
+
+
+def span(values: Sequence[float]) -> list[float]:
+    """Return round values, evenly spaced, that enclose what is given; they need not begin at 0."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = (high - low) * 0.1 or max(abs(high), 1.0) * 0.1
+    step = ticks(high - low + 2 * room)[1]
+    first = math.floor((low - room) / step) if low > room else 0
+    return [step * number for number in range(first, math.ceil((high + room) / step) + 1)]
 
 
 def ticks(top: float, binary: bool = False, about: int = 5) -> list[float]:

@@ -25,29 +25,10 @@ def styled(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], le
     """
     terminal = sys.stdout.isatty()
     room = shutil.get_terminal_size().columns if terminal else _WIDE
-    for at, chosen in enumerate(_parts(headers, rows, room)):
+    for at, chosen in enumerate(pictures.parts(headers, rows, room, _GAP)):
         if at:
             print()
         _table(headers, rows, chosen, left, room)
-
-
-def _parts(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], room: int
-           ) -> list[list[int]]:
-    """Return which columns stand in which table; a ratio stays with its figure."""
-    widths = [max([len(header), *(len(row[at][0]) for row in rows)]) + _GAP
-              for at, header in enumerate(headers)]
-    parts, used = [[0]], widths[0]
-    at = 1
-    while at < len(headers):
-        pair = 2 if at + 1 < len(headers) and headers[at + 1].startswith("/ ") else 1
-        need = min(sum(widths[at:at + pair]), 24 if headers[at] == "notes" else room)
-        if used + need > room and len(parts[-1]) > 1:
-            parts.append([0])
-            used = widths[0]
-        parts[-1] += range(at, at + pair)
-        used += need
-        at += pair
-    return parts
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]],
