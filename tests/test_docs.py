@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from unikit import registry
+from unikit import get_include, registry
+from unikit.alloc import Tlsf, sources
 from unikit.cli import parser
 from unikit.ffi import cdef
 from unikit.image import Image
@@ -177,7 +178,9 @@ def test_readme_opens_with_the_one_command() -> None:
 
 def examples() -> Iterator[tuple[str, str]]:
     """Yield (name, code) of the Python examples that run anywhere."""
-    for path in (ROOT / "README.md", ROOT / "docs/howto/embed-a-component.rst"):
+    pages = ("embed-a-component", "get-huge-pages", "share-an-arena-between-processes",
+             "use-an-arena-with-numpy")
+    for path in (ROOT / "README.md", *(ROOT / f"docs/howto/{name}.rst" for name in pages)):
         for number, code in enumerate(blocks(path, "python")):
             yield f"{path.name}-{number}", code
 
@@ -209,6 +212,16 @@ def test_the_program_of_the_export_page_builds_and_runs(tmp_path: Path) -> None:
                     *map(str, (tmp_path / "tlsf/src").glob("*.c")), "-o", "program"],
                    cwd=tmp_path, check=True)
     assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
+
+
+def test_the_program_that_embeds_an_allocator_builds_and_runs(tmp_path: Path) -> None:
+    """With what get_include() and sources() say, and nothing else."""
+    code = next(blocks(ROOT / "docs/howto/embed-an-allocator-in-c.rst", "c"))
+    (tmp_path / "main.c").write_text(code)
+    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", f"-I{get_include()}", "main.c",
+                    *sources(Tlsf), "-o", "program"], cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "program"], capture_output=True, text=True, check=True
+                          ).stdout.endswith("bytes in 1 block\n")
 
 
 @pytest.mark.fast

@@ -174,6 +174,27 @@ def test_it_builds_and_runs_an_image(read_only: Path, tmp_path: Path) -> None:
     assert str(ROOT).encode() not in strings and str(read_only).encode() not in strings
 
 
+def test_a_c_project_embeds_an_allocator(read_only: Path, tmp_path: Path) -> None:
+    """The CMake project of the documentation, against the installed package; then pkg-config."""
+    page = (ROOT / "docs/howto/embed-an-allocator-in-c.rst").read_text()
+    for language, name in (("cmake", "CMakeLists.txt"), ("c", "main.c")):
+        match = re.search(rf"code-block:: {language}\n\n((?:   .*\n|\n)+)", page)
+        assert match
+        (tmp_path / name).write_text(re.sub(r"^   ", "", match[1], flags=re.MULTILINE))
+    if shutil.which("cmake"):
+        run("cmake", "-S", tmp_path, "-B", tmp_path / "build",
+            f"-DPython3_EXECUTABLE={read_only / 'bin/python'}", "-DCMAKE_C_FLAGS=-Wall -Werror",
+            cwd=tmp_path)
+        run("cmake", "--build", tmp_path / "build", cwd=tmp_path)
+        assert run(tmp_path / "build/program").endswith("bytes in 1 block\n")
+    run(read_only / "bin/unikit", "export", "alloc.tlsf", tmp_path / "tlsf", cwd=tmp_path,
+        PYTHONDONTWRITEBYTECODE="1")
+    run("make", "-C", tmp_path / "tlsf")
+    flags = run("pkg-config", "--cflags", "--libs", tmp_path / "tlsf/unikit-alloc-tlsf.pc").split()
+    run("cc", "main.c", *flags, "-o", "program", cwd=tmp_path)
+    assert run(tmp_path / "program").endswith("bytes in 1 block\n")
+
+
 def snapshot(environment: Path) -> dict[str, int]:
     """Return the files of the installed package with their times."""
     (package,) = environment.glob("lib/python3*/site-packages/unikit")

@@ -15,7 +15,8 @@ import pytest
 
 import unikit
 from unikit.alloc import Bump, Firstfit, Heap, Shard, Tlsf, memory, sources
-from unikit.errors import InvalidArgument, OutOfMemory
+from unikit.errors import InvalidArgument, OutOfMemory, Panic
+from unikit.ffi import load
 
 pytestmark = pytest.mark.fast
 
@@ -225,8 +226,11 @@ def test_a_panic_leaves_no_lock_behind() -> None:
     heap = Tlsf().open("64K", threads=True)
     block = heap.alloc(100)
     pointer = heap._ffi.cast("void *", block.address)
-    for expected in (0, -18, -18):
-        assert heap._lib.kit_alloc_free(heap._ptr, pointer, 100, 0) == expected
+    free = heap._lib.kit_alloc_free
+    load.check(free(heap._ptr, pointer, 100, 0), "freeing")
+    for _ in range(2):
+        with pytest.raises(Panic, match="not a block in use"):
+            load.check(free(heap._ptr, pointer, 100, 0), "freeing")
     heap._blocks.clear()
     heap.close()
 

@@ -19,6 +19,7 @@ import pytest
 
 from unikit.alloc import Bump, Firstfit, Handle, SharedHeap, Tlsf, memory
 from unikit.errors import AlreadyExists, InvalidArgument, Malformed, NotSupported, Panic
+from unikit.ffi import load
 
 pytestmark = pytest.mark.fast
 
@@ -308,8 +309,9 @@ def test_a_panic_inside_breaks_the_heap_for_all(heap: SharedHeap) -> None:
     address = heap._region.address + handle.offset
     free = heap._lib.kit_alloc_free
     pointer = heap._ffi.cast("void *", address)
-    assert free(heap._live(), pointer, 100, 0) == 0
-    assert free(heap._live(), pointer, 100, 0) == -18
+    load.check(free(heap._live(), pointer, 100, 0), "freeing")
+    with pytest.raises(Panic, match="not a block in use"):
+        load.check(free(heap._live(), pointer, 100, 0), "freeing")
     with pytest.raises(Panic, match="broken: process"):
         heap.alloc(1)
     assert heap.facts.broken_by == os.getpid()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from unikit.alloc.blocks import Owned
@@ -96,6 +97,7 @@ def make(heap: Heap, shape: int | tuple[int, ...], dtype: Any, align: int, order
     return numpy.ndarray(extent, kind, memory, order=order)
 
 
+@cache
 def _numpy() -> Any:
     try:
         return importlib.import_module("numpy")

@@ -33,7 +33,7 @@ _LOCK, _FACES = 0, 1  # kinds of gates: host_gate.h
 class Heap:
     """An allocator over a region of memory; made by :meth:`unikit.alloc.Allocator.open`.
 
-    A call costs some 100 ns beside the allocator's own work. Not for two threads at a time unless
+    A call costs some 500 ns beside the allocator's own work. Not for two threads at a time unless
     it was opened with ``threads=True``: then each call takes a lock, or each thread has a face of
     its own where the allocator has the feature ``threads`` (and :meth:`check`, :meth:`walk` and
     :meth:`owns` want that no other thread uses it meanwhile). After a fork the child has a copy of
@@ -56,6 +56,8 @@ class Heap:
         self._serial = 0
         self._sites = Sites() if "sites" in record.features else None
         self._ffi, self._lib = load.abi()
+        _, host = load.extension("unikit.alloc._host")
+        self._word_alloc, self._word_free = host.kit_word_alloc, host.kit_word_free
         self._regions: list[Any] = []
         if isinstance(region, (int, str)):
             region = self._own = map_region(region)
@@ -89,9 +91,11 @@ class Heap:
         :raises OutOfMemory: there is no free memory of that size and alignment.
         :raises InvalidArgument: size or alignment is not allowed.
         """
-        size, align = self._check_request(size, align)
-        block = Block(self, self._take(size, align), size, align, self._serial)
-        self._blocks[block.address] = block
+        if align.__class__ is not int or size.__class__ is not int or not 0 <= size < 1 << 63 \
+                or align:
+            size, align = self._check_request(size, align)
+        address = self._take(size, align)
+        block = self._blocks[address] = Block(self, address, size, align, self._serial)
         return block
 
     def alloc_many(self, sizes: Iterable[int], align: int = 0) -> Batch:
@@ -168,13 +172,14 @@ class Heap:
         :raises BufferError: others hold views of it.
         """
         ptr, address = self._live(), self._own_address(block)
-        size = len(block)
+        size = block._size
         block._bind(0, 0)
         if self._blocks.pop(address, None) is not block:
             raise ValueError("the block was freed before")
-        self._note_caller()
-        self._check(self._lib.kit_alloc_free(ptr, self._ffi.cast("void *", address), size,
-                                             block.align), f"freeing {size} bytes at {address:#x}")
+        if self._sites is not None:
+            self._note_caller()
+        if code := self._word_free(ptr, address, size, block._align):
+            self._check(code, f"freeing {size} bytes at {address:#x}")
 
     def realloc(self, block: Block, size: int) -> Block:
         """Change the size of a block, in place where possible.
@@ -420,20 +425,21 @@ class Heap:
     def _take(self, size: int, align: int) -> int:
         """Allocate; the address."""
         ptr = self._live()
-        self._note_caller()
-        address = self._lib.kit_alloc_alloc(ptr, size, align)
+        if self._sites is not None:
+            self._note_caller()
+        address: int = self._word_alloc(ptr, size, align)
         if not address:
             self._refuse(f"allocating {size} bytes")
         self._serial += 1
-        return int(self._ffi.cast("uintptr_t", address))
+        return address
 
     def _reclaim(self, memory: Owned) -> None:
         """Take back what an array had; the last reference is gone, in whatever thread."""
         address, size = memory._address, memory._size
         memory._bind(0, 0)
         if self._ptr is not None:
-            load.check(self._lib.kit_alloc_free(self._ptr, self._ffi.cast("void *", address), size,
-                                                memory._align), f"freeing {size} bytes")
+            load.check(self._word_free(self._ptr, address, size, memory._align),
+                       f"freeing {size} bytes")
 
     def _live(self) -> Any:
         if self._ptr is None:
@@ -461,7 +467,7 @@ class Heap:
                                f"{', '.join(sorted(self.record.features)) or 'no features'}")
 
     def _own_address(self, block: Block) -> int:
-        address = block.address
+        address = block._address
         if not address:
             raise ValueError("the block was freed before")
         if block._heap is not self:

@@ -7,6 +7,16 @@ static void *batch_block(uint64_t address)
     return (void *)(uintptr_t)address;
 }
 
+uint64_t kit_word_alloc(struct kit_alloc *a, size_t size, size_t align)
+{
+    return (uintptr_t)kit_alloc_alloc(a, size, align);
+}
+
+void kit_word_free(struct kit_alloc *a, uint64_t block, size_t size, size_t align)
+{
+    kit_alloc_free(a, batch_block(block), size, align);
+}
+
 size_t kit_batch_alloc(struct kit_alloc *a, const uint64_t *sizes, size_t count, size_t align,
                        uint64_t *blocks)
 {

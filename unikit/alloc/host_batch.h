@@ -6,6 +6,10 @@
 #include <unikit/alloc/alloc.h>
 
 /* cdef: begin */
+/* One block, by its address as a number: half of what a pointer costs on the way to Python. 0: no
+ * memory. */
+uint64_t kit_word_alloc(struct kit_alloc *a, size_t size, size_t align);
+void kit_word_free(struct kit_alloc *a, uint64_t block, size_t size, size_t align);
 /* Allocates sizes[0 ... count), all or none, into blocks[]. Returns
  * how many it could: `count`, or less, and then none of them is left. */
 size_t kit_batch_alloc(struct kit_alloc *a, const uint64_t *sizes, size_t count, size_t align,

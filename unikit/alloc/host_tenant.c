@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Tenants and the handler for NumPy; see host_tenant.h. */
+/* Tenants and the handler for NumPy; see host_tenant.h. Nothing here stands under a guard: a heap
+ * that is found broken ends the process with the allocator's message, as malloc does. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <string.h>
 
 #include <unikit/alloc/host_tenant.h>
-#include <unikit/ffi/hooks/guard.h>
 #include <unikit/rt/bits.h>
 
 #define CAPSULE "mem_handler"
@@ -83,17 +83,9 @@ void *kit_tenant_realloc(struct kit_tenant *tenant, void *block, size_t size)
 
 /* ---- NumPy ---------------------------------------------------------------------------------- */
 
-/* NumPy takes NULL for «no memory» and knows no panic: a heap that is found broken gives none. */
-static void *numpy_try(void *context, size_t size, bool zero)
-{
-    void *block;
-    KIT_GUARDED(block = kit_tenant_alloc(context, size, zero), return NULL);
-    return block;
-}
-
 static void *numpy_malloc(void *context, size_t size)
 {
-    return numpy_try(context, size, false);
+    return kit_tenant_alloc(context, size, false);
 }
 
 static void *numpy_calloc(void *context, size_t count, size_t size)
@@ -101,14 +93,12 @@ static void *numpy_calloc(void *context, size_t count, size_t size)
     size_t whole;
     if (kit_mul_overflow(count, size, &whole))
         return NULL;
-    return numpy_try(context, whole, true);
+    return kit_tenant_alloc(context, whole, true);
 }
 
 static void *numpy_realloc(void *context, void *block, size_t size)
 {
-    void *moved;
-    KIT_GUARDED(moved = kit_tenant_realloc(context, block, size), return NULL);
-    return moved;
+    return kit_tenant_realloc(context, block, size);
 }
 
 /* The size that NumPy tells is not always the one it asked for. */
