@@ -21,6 +21,36 @@ unsigned shard_back_bin(const struct shard_heap *heap, size_t pages)
     return bin < heap->bins ? bin : heap->bins - 1;
 }
 
+/* ---- descriptors: a stack of free ones, and those never used yet --------------------------------
+ */
+
+static struct shard_run *back_describe(struct shard_heap *heap, unsigned index, uint32_t first,
+                                       uint32_t pages, uint32_t dirty)
+{
+    struct shard_region *region = &heap->regions[index];
+    struct shard_run *run = region->spare;
+    if (run)
+        region->spare = run->next;
+    else
+        run = &region->runs[region->described++];
+    *run = (struct shard_run){
+        .region = (uint8_t)index, .first = first, .pages = pages, .dirty = dirty};
+    region->map[first] = region->map[first + pages - 1] = run;
+    return run;
+}
+
+static void back_forget(struct shard_heap *heap, struct shard_run *run)
+{
+    struct shard_region *region = &heap->regions[run->region];
+    run->kind = SHARD_NONE;
+    run->owner = NULL;
+    run->next = region->spare;
+    region->spare = run;
+}
+
+/* ---- bins
+ * ---------------------------------------------------------------------------------------- */
+
 static void back_unlink(struct shard_heap *heap, struct shard_run *run)
 {
     unsigned bin = shard_back_bin(heap, run->pages);
@@ -42,16 +72,13 @@ static void back_unlink(struct shard_heap *heap, struct shard_run *run)
     *(run->newer ? &run->newer->older : &heap->newest) = run->older;
 }
 
-/* Makes `pages` pages from `first` on a free run; its neighbours are in use. */
-static void back_link(struct shard_heap *heap, unsigned index, uint32_t first, uint32_t pages,
-                      uint32_t dirty)
+/* Makes a run free whose neighbours are in use. */
+static void back_link(struct shard_heap *heap, struct shard_run *run)
 {
-    struct shard_region *region = &heap->regions[index];
-    struct shard_run *run = &region->runs[first];
-    unsigned bin = shard_back_bin(heap, pages);
+    unsigned bin = shard_back_bin(heap, run->pages);
     uint64_t bit = UINT64_C(1) << (bin % 64);
-    *run = (struct shard_run){.kind = SHARD_FREE, .region = (uint8_t)index, .pages = pages};
-    region->map[first] = region->map[first + pages - 1] = run;
+    run->kind = SHARD_FREE;
+    run->next = run->prev = NULL;
     if (heap->bits[bin / 64] & bit) {
         run->next = heap->heads[bin];
         run->next->prev = run;
@@ -59,10 +86,10 @@ static void back_link(struct shard_heap *heap, unsigned index, uint32_t first, u
     heap->heads[bin] = run;
     heap->bits[bin / 64] |= bit;
     heap->words |= UINT64_C(1) << (bin / 64);
-    run->dirty = dirty;
-    if (dirty != SHARD_DIRTY || !heap->pages)
+    if (run->dirty != SHARD_DIRTY || !heap->pages)
         return;
     run->stamp = heap->tick;
+    run->newer = NULL;
     run->older = heap->newest;
     *(heap->newest ? &heap->newest->newer : &heap->oldest) = run;
     heap->newest = run;
@@ -91,45 +118,40 @@ static struct shard_run *back_find(const struct shard_heap *heap, size_t pages)
     return heap->heads[word * 64 + kit_ctz64(bits)];
 }
 
-/* Takes a free run out of its bin and keeps the `pages` pages from `skip` on. */
 struct shard_run *shard_back_take(struct shard_heap *heap, struct shard_run *run, size_t skip,
                                   size_t pages)
 {
     struct shard_region *region = &heap->regions[run->region];
-    uint32_t first = shard_first(region, run),
-             dirty = run->dirty == SHARD_CLEAN ? SHARD_CLEAN : SHARD_DIRTY;
-    size_t rest = run->pages - skip - pages;
-    unsigned index = run->region;
+    uint32_t first = run->first + (uint32_t)skip, end = run->first + run->pages;
+    uint32_t rest = end - first - (uint32_t)pages;
     back_unlink(heap, run);
     if (skip)
-        back_link(heap, index, first, (uint32_t)skip, dirty);
+        back_link(heap, back_describe(heap, run->region, run->first, (uint32_t)skip, run->dirty));
     if (rest)
-        back_link(heap, index, first + (uint32_t)(skip + pages), (uint32_t)rest, dirty);
-    run += skip;
-    *run = (struct shard_run){.region = (uint8_t)index, .pages = (uint32_t)pages, .dirty = dirty};
-    region->map[first + skip] = region->map[first + skip + pages - 1] = run;
+        back_link(heap, back_describe(heap, run->region, end - rest, rest, run->dirty));
+    run->kind = SHARD_NONE;
+    run->first = first;
+    run->pages = (uint32_t)pages;
+    run->dirty = run->dirty == SHARD_CLEAN ? SHARD_CLEAN : SHARD_DIRTY;
+    region->map[first] = region->map[first + pages - 1] = run;
     return run;
 }
 
-/* Takes pages behind a frontier. */
 struct shard_run *shard_back_advance(struct shard_heap *heap, unsigned index, size_t skip,
                                      size_t pages)
 {
     struct shard_region *region = &heap->regions[index];
     uint32_t first = region->frontier + (uint32_t)skip;
-    uint32_t fresh = region->high > first ? region->high - first : 0;
-    struct shard_run *run = &region->runs[first];
-    if (skip)
-        back_link(heap, index, region->frontier, (uint32_t)skip, SHARD_DIRTY);
+    uint32_t dirty = region->high > first ? region->high - first : 0;
     if (!heap->pages || !heap->pages->fresh)
-        fresh = SHARD_DIRTY;
-    *run = (struct shard_run){.region = (uint8_t)index, .pages = (uint32_t)pages, .dirty = fresh};
-    region->map[first] = region->map[first + pages - 1] = run;
+        dirty = SHARD_DIRTY;
+    if (skip)
+        back_link(heap, back_describe(heap, index, region->frontier, (uint32_t)skip, SHARD_DIRTY));
     region->frontier = first + (uint32_t)pages;
     region->stamp = heap->tick;
     if (region->high < region->frontier)
         region->high = region->frontier;
-    return run;
+    return back_describe(heap, index, first, (uint32_t)pages, dirty);
 }
 
 /* Pages from `start` to the next multiple of `align`. */
@@ -161,63 +183,57 @@ struct shard_run *shard_back_alloc(struct shard_heap *heap, size_t pages, size_t
     return NULL;
 }
 
-/* Makes pages that are in no run free, and joins them with what is free around them. */
-void shard_back_give(struct shard_heap *heap, unsigned index, uint32_t first, uint32_t pages,
-                     uint32_t dirty)
+/* Joins a run with the free one before or behind it, whose descriptor goes. */
+static void back_join(struct shard_heap *heap, struct shard_run *run, struct shard_run *other)
 {
-    struct shard_region *region = &heap->regions[index];
-    if (dirty == SHARD_CLEAN && first + pages == region->high)
+    back_unlink(heap, other);
+    run->first = run->first < other->first ? run->first : other->first;
+    run->pages += other->pages;
+    run->dirty |= other->dirty;
+    back_forget(heap, other);
+}
+
+void shard_back_free(struct shard_heap *heap, struct shard_run *run, uint32_t dirty)
+{
+    struct shard_region *region = &heap->regions[run->region];
+    uint32_t first = run->first, end = first + run->pages;
+    run->owner = NULL;
+    run->dirty = dirty;
+    if (dirty == SHARD_CLEAN && end == region->high)
         region->high = first; /* it is the frontier, too */
-    if (first + pages < region->frontier) {
-        struct shard_run *after = region->map[first + pages];
-        if (after->kind == SHARD_FREE) {
-            back_unlink(heap, after);
-            after->kind = SHARD_NONE;
-            pages += after->pages;
-            dirty |= after->dirty;
-        }
-    }
-    if (first > 0) {
-        struct shard_run *before = region->map[first - 1];
-        if (before->kind == SHARD_FREE) {
-            back_unlink(heap, before);
-            before->kind = SHARD_NONE;
-            first -= before->pages;
-            pages += before->pages;
-            dirty |= before->dirty;
-        }
-    }
-    if (first + pages < region->frontier) {
-        back_link(heap, index, first, pages, dirty);
+    if (end < region->frontier && region->map[end]->kind == SHARD_FREE)
+        back_join(heap, run, region->map[end]);
+    if (first > 0 && region->map[first - 1]->kind == SHARD_FREE)
+        back_join(heap, run, region->map[first - 1]);
+    first = run->first;
+    end = first + run->pages;
+    if (end < region->frontier) {
+        region->map[first] = region->map[end - 1] = run;
+        back_link(heap, run);
         return;
     }
     region->frontier = first;
     region->stamp = heap->tick;
-}
-
-void shard_back_free(struct shard_heap *heap, struct shard_run *run)
-{
-    run->owner = NULL;
-    run->kind = SHARD_NONE;
-    shard_back_give(heap, run->region, shard_first(&heap->regions[run->region], run), run->pages,
-                    SHARD_DIRTY);
+    back_forget(heap, run);
 }
 
 bool shard_back_grow(struct shard_heap *heap, struct shard_run *run, size_t pages)
 {
     struct shard_region *region = &heap->regions[run->region];
-    uint32_t end = shard_first(region, run) + run->pages;
+    uint32_t end = run->first + run->pages;
     size_t more = pages - run->pages;
+    struct shard_run *after;
     if (end == region->frontier) {
         if (more > region->pages - end)
             return false;
-        shard_back_advance(heap, run->region, 0, more)->kind = SHARD_NONE;
+        after = shard_back_advance(heap, run->region, 0, more);
     } else {
-        struct shard_run *after = region->map[end];
+        after = region->map[end];
         if (after->kind != SHARD_FREE || after->pages < more)
             return false;
-        shard_back_take(heap, after, 0, more)->kind = SHARD_NONE;
+        after = shard_back_take(heap, after, 0, more);
     }
+    back_forget(heap, after);
     run->pages = (uint32_t)pages;
     run->dirty = SHARD_DIRTY;
     region->map[end + more - 1] = run;
@@ -226,13 +242,12 @@ bool shard_back_grow(struct shard_heap *heap, struct shard_run *run, size_t page
 
 void shard_back_shrink(struct shard_heap *heap, struct shard_run *run, size_t pages)
 {
-    struct shard_region *region = &heap->regions[run->region];
-    uint32_t first = shard_first(region, run), rest = run->pages - (uint32_t)pages;
+    uint32_t rest = run->pages - (uint32_t)pages, from = run->first + (uint32_t)pages;
     if (!rest)
         return;
     run->pages = (uint32_t)pages;
-    region->map[first + pages - 1] = run;
-    shard_back_give(heap, run->region, first + (uint32_t)pages, rest, SHARD_DIRTY);
+    heap->regions[run->region].map[from - 1] = run;
+    shard_back_free(heap, back_describe(heap, run->region, from, rest, SHARD_DIRTY), SHARD_DIRTY);
 }
 
 size_t shard_back_largest(const struct shard_heap *heap)

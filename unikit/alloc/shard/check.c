@@ -11,7 +11,7 @@ enum { WORDS = SHARD_BLOCKS / 64 };
 
 static uint32_t check_run_end(const struct shard_region *region, uint32_t first)
 {
-    return first + region->runs[first].pages;
+    return first + region->map[first]->pages;
 }
 
 /* ---- stats -------------------------------------------------------------------------------------
@@ -22,7 +22,7 @@ static SHARD_RACY void check_add_runs(const struct shard_heap *heap, struct kit_
     for (unsigned i = 0; i < heap->count; i++) {
         const struct shard_region *region = &heap->regions[i];
         for (uint32_t at = 0; at < region->frontier; at = check_run_end(region, at)) {
-            const struct shard_run *run = &region->runs[at];
+            const struct shard_run *run = region->map[at];
             if (run->kind == SHARD_LARGE) {
                 out->used += (size_t)run->pages << heap->shift;
                 out->blocks++;
@@ -132,7 +132,7 @@ int shard_walk(const struct kit_alloc *a,
     while ((region = check_region_after(heap, region ? region->base : 0))) {
         uint32_t at = 0;
         for (int stop; at < region->frontier; at = check_run_end(region, at)) {
-            const struct shard_run *run = &region->runs[at];
+            const struct shard_run *run = region->map[at];
             if (shard_is_slab(run))
                 stop = check_walk_slab(heap, run, visit, argument);
             else if (run->kind == SHARD_FACE)
@@ -179,7 +179,7 @@ static bool check_slab(const struct shard_heap *heap, const struct shard_region 
         used + free != run->carved)
         return false;
     for (uint32_t i = 0; i < run->pages; i++)
-        if (region->map[shard_first(region, run) + i] != run)
+        if (region->map[run->first + i] != run)
             return false;
     const struct shard_bin *bin = &face->bins[run->class];
     if (run->state == SHARD_ACTIVE)
@@ -195,14 +195,17 @@ static bool check_region(const struct shard_heap *heap, const struct shard_regio
                          size_t *free, size_t *slabs)
 {
     bool was_free = false;
-    uint32_t at = 0, end = 0;
+    uint32_t at = 0, end = 0, described = region->described;
+    for (const struct shard_run *run = region->spare; run; run = run->next)
+        if (run->kind != SHARD_NONE || described-- == 0)
+            return false;
     for (; at < region->frontier; at = end) {
-        const struct shard_run *run = &region->runs[at];
-        if (run->kind == SHARD_NONE || run->kind > SHARD_SLAB || !run->pages ||
+        const struct shard_run *run = region->map[at];
+        if (run->first != at || run->kind == SHARD_NONE || run->kind > SHARD_SLAB || !run->pages ||
             run->pages > region->frontier - at || &heap->regions[run->region] != region)
             return false;
         end = check_run_end(region, at);
-        if (region->map[at] != run || region->map[end - 1] != run)
+        if (region->map[end - 1] != run || described-- == 0)
             return false;
         bool is_free = run->kind == SHARD_FREE;
         if ((is_free && was_free) ||
@@ -212,8 +215,8 @@ static bool check_region(const struct shard_heap *heap, const struct shard_regio
         *free += is_free;
         *slabs += shard_is_slab(run);
     }
-    return at == region->frontier && !was_free && region->frontier <= region->high &&
-           region->high <= region->pages;
+    return at == region->frontier && described == 0 && !was_free &&
+           region->frontier <= region->high && region->high <= region->pages;
 }
 
 /* Whether the bins hold `expected` runs in all, each in its own one, and the bitmaps agree. */

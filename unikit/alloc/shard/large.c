@@ -54,7 +54,7 @@ void shard_large_free(struct shard_heap *heap, struct shard_run *run)
     if (run->kind != SHARD_LARGE)
         kit_panic("alloc.shard: not a block in use");
     shard_lock(heap);
-    shard_back_free(heap, run);
+    shard_back_free(heap, run, SHARD_DIRTY);
     shard_unlock(heap);
 }
 

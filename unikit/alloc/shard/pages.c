@@ -94,9 +94,7 @@ static size_t pages_purge(struct shard_heap *heap, struct shard_run *run)
     if (from < to)
         source->decommit(source->context, (void *)from, to - from);
     shard_lock(heap);
-    run->kind = SHARD_NONE;
-    shard_back_give(heap, run->region, shard_first(&heap->regions[run->region], run), run->pages,
-                    from == start && to == end ? SHARD_CLEAN : SHARD_GIVEN);
+    shard_back_free(heap, run, from == start && to == end ? SHARD_CLEAN : SHARD_GIVEN);
     return from < to ? to - from : 0;
 }
 

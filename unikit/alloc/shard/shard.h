@@ -2,15 +2,15 @@
 /* What the files of alloc.shard share; the picture of the whole is in shard.c.
  *
  * A region is divided into pages (4 KiB; fewer bytes where the memory is small), and its pages into
- * runs. One descriptor per page lies outside them; that of a run is the one of its first page. The
- * map leads from a page to the run it belongs to:
+ * runs. Each run has a descriptor outside the pages; there are as many as pages, used from the
+ * first one on, and those that are free again first. The map leads from a page to the run it
+ * belongs to:
  *
- *     | heap, first face | map: one pointer per page | descriptors | pages ...             |
+ *     | heap, first face | descriptors | map: one pointer per page | pages ...             |
  *                                                                  ^ base        ^ frontier
  *
- * Pages behind the frontier were never given out, and their map entries and descriptors were never
- * written. The map is right for each page of a slab, and for the first and the last page of any
- * other run. */
+ * Behind the frontier pages are in no run, and their map entries mean nothing. The map is right for
+ * each page of a slab, and for the first and the last page of any other run. */
 #ifndef KIT_ALLOC_SHARD_SHARD_H
 #define KIT_ALLOC_SHARD_SHARD_H
 
@@ -73,9 +73,9 @@ struct shard_block {
 };
 
 /* What a free run holds, in `dirty`. */
-#define SHARD_CLEAN 0u           /* it reads as zero */
-#define SHARD_GIVEN 1u           /* all whole pages of the source were given back */
-#define SHARD_DIRTY (UINT32_MAX) /* who knows */
+#define SHARD_CLEAN 0u         /* it reads as zero */
+#define SHARD_GIVEN 1u         /* all whole pages of the source were given back */
+#define SHARD_DIRTY UINT32_MAX /* who knows */
 
 struct shard_face;
 
@@ -104,7 +104,7 @@ struct shard_run {
         uint32_t dirty; /* large: the pages from this one on read as zero; free: see below */
     };
     uint8_t kind, state, class, region;
-    uint32_t pages, spare;
+    uint32_t pages, first;
     struct shard_run *next, *prev;
 };
 _Static_assert(sizeof(struct shard_run) == 64, "a descriptor is one cache line");
@@ -150,6 +150,8 @@ struct shard_region {
     uintptr_t base;
     struct shard_run **map;
     struct shard_run *runs;
+    struct shard_run *spare; /* descriptors that are free again */
+    uint32_t described;      /* those before were used */
     uint32_t pages, frontier;
     uint32_t high;  /* the highest frontier so far: nobody wrote behind it */
     uint32_t stamp; /* the tick in which the frontier last moved */
@@ -219,15 +221,10 @@ KIT_INLINE bool shard_is_slab(const struct shard_run *run)
     return run->kind == SHARD_SLAB;
 }
 
-KIT_INLINE uint32_t shard_first(const struct shard_region *region, const struct shard_run *run)
-{
-    return (uint32_t)(run - region->runs);
-}
-
 KIT_INLINE uintptr_t shard_start(const struct shard_heap *heap, const struct shard_run *run)
 {
     const struct shard_region *region = &heap->regions[run->region];
-    return region->base + ((uintptr_t)shard_first(region, run) << heap->shift);
+    return region->base + ((uintptr_t)run->first << heap->shift);
 }
 
 /* Bytes of a block that lies in this run. */
@@ -263,15 +260,13 @@ KIT_INLINE void shard_unlock(struct shard_heap *heap)
 
 /* A run whose first page is a multiple of `align` bytes, its kind still to be set. */
 struct shard_run *shard_back_alloc(struct shard_heap *heap, size_t pages, size_t align);
-/* Its steps: takes a free run out of its bin, or pages behind a frontier, and frees what is skipped
- * and what is left; and makes pages free that are in no run, `dirty` unless they read as zero. */
+/* Its steps: the `pages` pages from `skip` on of a free run, or of what lies behind a frontier. */
 struct shard_run *shard_back_take(struct shard_heap *heap, struct shard_run *run, size_t skip,
                                   size_t pages);
 struct shard_run *shard_back_advance(struct shard_heap *heap, unsigned index, size_t skip,
                                      size_t pages);
-void shard_back_give(struct shard_heap *heap, unsigned index, uint32_t first, uint32_t pages,
-                     uint32_t dirty);
-void shard_back_free(struct shard_heap *heap, struct shard_run *run);
+/* Makes a run free that holds what `dirty` says, and joins it with what is free around it. */
+void shard_back_free(struct shard_heap *heap, struct shard_run *run, uint32_t dirty);
 /* Makes a run longer where it stands. */
 bool shard_back_grow(struct shard_heap *heap, struct shard_run *run, size_t pages);
 void shard_back_shrink(struct shard_heap *heap, struct shard_run *run, size_t pages);

@@ -21,9 +21,9 @@
 enum {
     RECEIVE = 2,        /* batches at each way to new memory, and ... */
     RECEIVE_MORE = 16,  /* before a new slab */
-    CARVE_BYTES = 2048, /* carved at once, but ... */
-    CARVE_LEAST = 2,
-    CARVE_MOST = 32,
+    CARVE_BYTES = 2048, /* carved at once, ... */
+    CARVE_MOST = 32,    /* and not more blocks */
+    PAGE = 4096,        /* of the host */
     SLAB_BYTES = 65536, /* of a slab, unless blocks are small or large or memory is short */
     FEW = 8,            /* blocks that it should have */
     SLAB_SHARE = 256    /* a slab takes at most this part of all memory */
@@ -52,7 +52,7 @@ static void slab_retire(struct shard_face *face, struct shard_bin *bin, struct s
 {
     bin->slabs--;
     shard_lock(face->heap);
-    shard_back_free(face->heap, run);
+    shard_back_free(face->heap, run, SHARD_DIRTY);
     shard_unlock(face->heap);
 }
 
@@ -141,23 +141,32 @@ void shard_join(struct shard_face *face, struct shard_run *run, struct shard_blo
 /* ---- blocks -------------------------------------------------------------------------------------
  */
 
-/* Puts the next few blocks of a slab whose list is empty into it. */
-static void slab_carve(const struct shard_heap *heap, struct shard_run *run)
+/* Takes a block of a slab whose list is empty, and puts the next few into the list, but only those
+ * that start in a page of which a block was given out before: this one is not touched, and the
+ * first touch of a page, which may be a page fault or at least costs the way to its translation, is
+ * left to whoever asked for the block. */
+static void *slab_carve(const struct shard_heap *heap, struct shard_run *run)
 {
     size_t size = run->size;
-    uint32_t count = (uint32_t)(CARVE_BYTES / size), rest = run->capacity - run->carved;
-    count = count < CARVE_LEAST ? CARVE_LEAST : count > CARVE_MOST ? CARVE_MOST : count;
-    count = count < rest ? count : rest;
     uintptr_t at = shard_start(heap, run) + run->carved * size;
-    struct shard_block *block = (void *)at;
-    run->free = block;
-    run->carved += count;
-    while (--count) {
-        struct shard_block *next = (void *)((uintptr_t)block + size);
-        block->next = next;
-        block = next;
+    struct shard_block *taken = (void *)at, *next = (void *)(at + size);
+    uint32_t rest = run->capacity - run->carved;
+    size_t room = (0 - at) & (PAGE - 1);
+    room = room < CARVE_BYTES ? room : CARVE_BYTES;
+    rest = rest < CARVE_MOST ? rest : CARVE_MOST;
+    run->allocs++;
+    uint32_t count = 1;
+    if (size < room && rest > 1) {
+        run->free = next;
+        for (count = 2; count * size < room && count < rest; count++) {
+            struct shard_block *block = next;
+            next = (void *)((uintptr_t)block + size);
+            block->next = next;
+        }
+        next->next = NULL;
     }
-    block->next = NULL;
+    run->carved += count;
+    return taken;
 }
 
 static void *slab_take(struct shard_run *run)
@@ -189,7 +198,7 @@ static void slab_make(struct shard_face *face, unsigned class, struct shard_run 
 {
     struct shard_heap *heap = face->heap;
     struct shard_region *region = &heap->regions[run->region];
-    struct shard_run **map = &region->map[shard_first(region, run)];
+    struct shard_run **map = &region->map[run->first];
     size_t size = shard_class_size(class), count = ((size_t)run->pages << heap->shift) / size;
     for (uint32_t i = 1; i + 1 < run->pages; i++)
         map[i] = run;
@@ -249,9 +258,7 @@ void *shard_refill(struct shard_face *face, unsigned class)
             slab_make(face, class, next);
         run = next;
     }
-    if (!run->free)
-        slab_carve(face->heap, run);
-    return slab_take(run);
+    return run->free ? slab_take(run) : slab_carve(face->heap, run);
 }
 
 SHARD_COLD void *shard_larger(struct shard_face *face, unsigned class)
