@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unikit.alloc.lab.places import replay_in_image as replay_in_image
+    from unikit.alloc.lab.policies import BestFit as BestFit
+    from unikit.alloc.lab.policies import SizeClasses as SizeClasses
+    from unikit.alloc.lab.policy import Policy as Policy
+    from unikit.alloc.lab.policy import Simulated as Simulated
+    from unikit.alloc.lab.policy import check_policy as check_policy
+    from unikit.alloc.lab.policy import simulate as simulate
     from unikit.alloc.lab.replayer import Latency as Latency
     from unikit.alloc.lab.replayer import Result as Result
     from unikit.alloc.lab.replayer import Sample as Sample
     from unikit.alloc.lab.replayer import replay as replay
+    from unikit.alloc.lab.shape import Shape as Shape
     from unikit.alloc.lab.symbols import Site as Site
     from unikit.alloc.lab.trace import Event as Event
     from unikit.alloc.lab.trace import Op as Op
@@ -24,14 +31,16 @@ if TYPE_CHECKING:
     from unikit.alloc.lab.trace import Trace as Trace
 
 _HOME = {
-    "Event": "trace", "Latency": "replayer", "Op": "trace", "Result": "replayer",
-    "Sample": "replayer", "Site": "symbols", "Summary": "trace", "Thread": "trace",
-    "Trace": "trace", "replay": "replayer",
-    "replay_in_image": "places",
+    "BestFit": "policies", "Event": "trace", "Latency": "replayer", "Op": "trace", "Policy":
+    "policy", "Result": "replayer", "Sample": "replayer", "Shape": "shape", "Simulated":
+    "policy", "Site": "symbols", "SizeClasses": "policies", "Summary": "trace", "Thread":
+    "trace", "Trace": "trace", "check_policy": "policy", "replay": "replayer",
+    "replay_in_image": "places", "simulate": "policy",
 }
 
-__all__ = ["Event", "Latency", "Op", "Result", "Sample", "Site", "Summary", "Thread", "Trace",
-           "replay", "replay_in_image"]
+__all__ = ["BestFit", "Event", "Latency", "Op", "Policy", "Result", "Sample", "Shape", "Simulated",
+           "Site", "SizeClasses", "Summary", "Thread", "Trace", "check_policy", "replay",
+           "replay_in_image", "simulate"]
 
 
 def __getattr__(name: str) -> Any:
