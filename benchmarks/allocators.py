@@ -7,16 +7,20 @@ within one, every test meets every allocator once, in random order; ratios are t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime
 import functools
 import json
 import math
 import os
 import platform
 import random
+import socket
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +36,8 @@ LIBRARIES = {
     "tbbmalloc": ("libtbbmalloc_proxy.so.2", "libtbbmalloc2"),
 }
 """Name of a reference to its library and to the Debian package it comes in."""
+ALL = ",".join(LIBRARIES)
+"""Every reference but glibc, as the command line takes them."""
 LOSS = 10.0
 """What a failure counts as, as a ratio to glibc: lost, not left out."""
 NOTICEABLE = 8 << 20
@@ -79,13 +85,23 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """A test: a command, the number of threads it keeps busy, its environment."""
+    """A test: a command, the number of threads it keeps busy, its environment.
+
+    :ivar foreign: the program is linked to an allocator of its own, so that glibc's, too, has to
+        be preloaded.
+    :ivar best_of: runs per round, of which the fastest counts.
+    :ivar loads: for a server: commands that are run against it, one after the other.
+    :ivar socket: for a server: what it listens on.
+    """
 
     name: str
     command: tuple[str, ...]
     threads: int = 1
     variables: tuple[str, ...] = ()
-    what: str = ""
+    foreign: bool = False
+    best_of: int = 1
+    loads: tuple[tuple[str, ...], ...] = ()
+    socket: Path | None = None
 
 
 def packaged(package: str) -> str:
@@ -124,6 +140,20 @@ def own(names: Iterable[str]) -> list[Allocator]:
     return found
 
 
+def chosen(names: str, mine: str) -> list[Allocator]:
+    """Return the allocators asked for, glibc always; absent ones are named and left out."""
+    from unikit.errors import UnikitError
+
+    wanted = names.split(",")
+    found = [one for one in references() if one.name in (*wanted, "glibc")]
+    for name in filter(None, mine.split(",")):
+        try:
+            found += own([name])
+        except UnikitError as why:
+            print(f"without {name}: {why}", file=sys.stderr)
+    return found
+
+
 def compile_one(source: Path, target: Path, *flags: str) -> None:
     """Compile one C file of the benchmarks as programs are compiled: hosted, -O3."""
     subprocess.run(["gcc", "-std=gnu11", "-O3", f"-I{ROOT}", *flags, "-pthread", "-o", target,
@@ -145,22 +175,50 @@ class Bench:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda name: compile_one(SOURCES / f"{name}.c", folder / name), names))
 
-    def command(self, case: Case, allocator: Allocator, cpu: int | None = None) -> list[str]:
+    def command(self, case: Case, allocator: Allocator) -> list[str]:
         """Return the whole command line of a run."""
-        line = [str(self.folder / "launch"), "-l", str(self.limit), *allocator.options()]
+        line = [str(self.folder / "launch"), "-l", str(self.limit)]
+        if case.foreign and allocator.library is None:
+            line += ["-p", "/lib/x86_64-linux-gnu/libc.so.6"]
+        line += allocator.options()
         if not self.huge_pages:
             line.append("-t")
         if case.threads == 1:
-            line += ["-c", str(last_cpu() if cpu is None else cpu)]
+            line += ["-c", str(last_cpu())]
         for variable in case.variables:
             line += ["-e", variable]
         return [*line, "--", *case.command]
 
-    def run(self, case: Case, allocator: Allocator, cpu: int | None = None) -> Cost:
-        """Run once."""
-        done = subprocess.run(self.command(case, allocator, cpu), capture_output=True, text=True,
-                              check=False, stdin=subprocess.DEVNULL)
-        return understood(done.stdout, done.stderr)
+    def run(self, case: Case, allocator: Allocator) -> Cost:
+        """Run as often as the case wants and return the fastest, or the first that failed."""
+        costs = [self.run_once(case, allocator) for _ in range(case.best_of)]
+        return min(costs, key=lambda cost: (not cost.failure, cost.cpu))
+
+    def run_once(self, case: Case, allocator: Allocator) -> Cost:
+        """Run once: to its end, or as a server until it has carried its loads."""
+        with subprocess.Popen(self.command(case, allocator), stdin=subprocess.DEVNULL, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+            carried = True
+            if case.socket:
+                carried = load(case)
+                running.terminate()
+            line, complaint = running.communicate()
+        cost = understood(line, complaint)
+        return cost if carried else dataclasses.replace(cost, failure=cost.failure or "load failed")
+
+
+def load(case: Case) -> bool:
+    """Wait for a server, run its loads, and return whether all of them went well."""
+    assert case.socket
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(case.socket))
+            break
+        time.sleep(0.02)
+    else:
+        return False
+    return all(subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              check=False).returncode == 0 for command in case.loads)
 
 
 def understood(line: str, complaint: str = "") -> Cost:
@@ -323,6 +381,18 @@ class Table:
                             "memory": rounded(self.memory(test, name))}
                 out[test][name] = row
         return out
+
+
+def run_facts(table: Table, allocators: Sequence[Allocator],
+              huge_pages: bool = False) -> dict[str, Any]:
+    """Return a table with all that a reader must know of how it came about."""
+    from harness import machine
+
+    return {"tests": table.facts(), "versions": {one.name: one.version for one in allocators},
+            "ours": [one.name for one in allocators if one.ours],
+            "huge_pages": huge_page_setting() if huge_pages else "forbidden to every process",
+            "rounds": len(next(iter(table.results.values()))[table.base]),
+            "date": datetime.date.today().isoformat(), "machine": machine()}
 
 
 def rounded(value: float | None) -> float | None:

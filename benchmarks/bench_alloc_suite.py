@@ -8,7 +8,6 @@ it. The programs are ``alloc/*.c``; CPU time, paired ratios to glibc, medians.
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,19 +18,19 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from allocators import (  # noqa: E402
+    ALL,
     Allocator,
     Bench,
     Case,
     Table,
-    huge_page_setting,
+    chosen,
     own,
     references,
     rounds,
+    run_facts,
     write_table,
 )
-from harness import Sample, machine, record  # noqa: E402
-
-from unikit.errors import UnikitError  # noqa: E402
+from harness import Sample, record  # noqa: E402
 
 PROGRAMS = ("alloctest", "cfrac", "espresso", "large", "larson", "mleak", "mstress", "rptest",
             "sh6like", "sharing", "simple", "working", "xmalloc")
@@ -99,16 +98,6 @@ def report(table: Table, ours: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
-def facts(table: Table, allocators: Sequence[Allocator], huge_pages: bool) -> dict[str, Any]:
-    """Return the table as it is kept."""
-    return {"tests": table.facts(),
-            "threads": {test: TESTS[test][1] for test in table.results},
-            "versions": {one.name: one.version for one in allocators},
-            "huge_pages": huge_page_setting() if huge_pages else "forbidden to every process",
-            "rounds": len(next(iter(table.results.values()))["glibc"]),
-            "date": datetime.date.today().isoformat(), "machine": machine()}
-
-
 def claim(name: str, what: str, table: Table, ours: str, values: dict[str, float], must: float,
           note: str) -> None:
     """Record a geometric mean, with those of the others beside it."""
@@ -141,21 +130,9 @@ def test_suite(benchmark: Any) -> None:
     """Run every test with every allocator and record the table and the claims."""
     allocators = [*references(), *own(["shard", "tlsf"])]
     table = benchmark.pedantic(measure, args=(allocators, ROUNDS), rounds=1)
-    write_table("alloc-suite", facts(table, allocators, False))
+    write_table("alloc-suite", run_facts(table, allocators))
     record_claims(table, "shard", [one.name for one in allocators
                                    if one.library and not one.ours])
-
-
-def chosen(names: str, mine: str) -> list[Allocator]:
-    """Return the allocators asked for, glibc always; absent ones are named and left out."""
-    wanted = names.split(",")
-    found = [one for one in references() if one.name in (*wanted, "glibc")]
-    for name in filter(None, mine.split(",")):
-        try:
-            found += own([name])
-        except UnikitError as why:
-            print(f"without {name}: {why}", file=sys.stderr)
-    return found
 
 
 def main() -> None:
@@ -170,7 +147,7 @@ def main() -> None:
                         help="leave transparent huge pages as the kernel has them")
     parser.add_argument("--record", action="store_true", help="write benchmarks/results")
     asked = parser.parse_args()
-    default = "mimalloc,tcmalloc" if asked.quick else "jemalloc,mimalloc,tcmalloc,tbbmalloc"
+    default = "mimalloc,tcmalloc" if asked.quick else ALL
     allocators = chosen(asked.allocators or default, asked.ours)
     ours = [one.name for one in allocators if one.ours]
     count = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
@@ -178,7 +155,7 @@ def main() -> None:
                     huge_pages=asked.huge_pages, progress=True)
     print(report(table, ours))
     if asked.record:
-        write_table("alloc-suite", facts(table, allocators, asked.huge_pages))
+        write_table("alloc-suite", run_facts(table, allocators, asked.huge_pages))
         if ours:
             record_claims(table, ours[0], [one.name for one in allocators
                                            if one.library and not one.ours])

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Runs a command with an allocator preloaded and prints what it cost, as one line of JSON.
  *
- * The command is traced, but stopped twice only: when it is loaded, and when it ends, with all of
- * its memory still there. So its own high-water mark is read and not that of whoever forked it
+ * The command is traced, but stopped only when it is loaded and when it ends, with all of its
+ * memory still there. So its own high-water mark is read and not that of whoever forked it
  * (ru_maxrss of a child starts with its parent's), and whether the library is really mapped: the
  * dynamic loader only warns when a preload fails. Linked statically, to be small.
  *
  *   launch [-c CPU] [-l SECONDS] [-t] [-p LIBRARY] [-f WORDS] [-e NAME=VALUE]... -- COMMAND...
  *
  * -c pins, -l kills after so long, -t forbids transparent huge pages, -f is what the path of the
- * mapping must contain. SIGTERM is passed on. Output of the command goes to standard error's
- * place, /dev/null unless -v is given. */
+ * mapping must contain, -v leaves the command its output. SIGTERM is passed on. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -128,7 +127,8 @@ static void watch(struct found *found)
             found->mapped = !ask.find || is_mapped(ask.find);
         } else if (!loaded && number == SIGTRAP) {
             loaded = 1;
-            ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACEEXIT | PTRACE_O_EXITKILL);
+            ptrace(PTRACE_SETOPTIONS, child, 0,
+                   PTRACE_O_TRACEEXIT | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL);
             number = 0;
         }
         ptrace(PTRACE_CONT, child, 0, event ? 0 : number);
