@@ -85,34 +85,36 @@ class Memory:
 class Thread:
     """A thread that is seized and stopped until :meth:`release`."""
 
-    def __init__(self, tid: int) -> None:
-        """Seize and stop it.
+    def __init__(self, tid: int, *, settle: bool = True) -> None:
+        """Seize it and tell it to stop.
 
+        :param settle: wait until it has stopped; else call :meth:`settle`.
         :raises PtraceError: it cannot be traced; its ``errno`` says why.
+        :raises NotFound: it ended.
         """
         self.tid = tid
         self._signal = 0  # that was on its way to the thread
         func.ptrace(_SEIZE, tid)
         try:
-            self.stop()
+            func.ptrace(_INTERRUPT, tid)
+            if settle:
+                self.settle()
         except BaseException:
-            with contextlib.suppress(PtraceError):
-                func.ptrace_detach(tid)
+            self.release()
             raise
 
-    def stop(self) -> None:
-        """Stop it wherever it is."""
-        func.ptrace(_INTERRUPT, self.tid)
+    def settle(self) -> None:
+        """Wait until it has stopped."""
         self._wait(time.monotonic() + _PATIENCE_S)
-
-    def resume(self) -> None:
-        """Let it run on, still seized."""
-        func.ptrace_cont(self.tid, self._take_signal())
 
     def release(self) -> None:
         """Let it run on, and no longer trace it."""
-        with contextlib.suppress(PtraceError):  # it ended meanwhile
+        try:
             func.ptrace_detach(self.tid, self._take_signal())
+        except PtraceError:  # it has not stopped yet, or it ended
+            with contextlib.suppress(PtraceError, NotFound, TimedOut):
+                self.settle()
+                func.ptrace_detach(self.tid, self._take_signal())
 
     def _take_signal(self) -> int:
         pending, self._signal = self._signal, 0
@@ -244,14 +246,18 @@ def stopped(pid: int) -> Iterator[list[Thread]]:
     try:
         fresh = threads(pid)
         while fresh:  # until no running thread can have made another
-            for tid in fresh:
+            for tid in fresh:  # all are told before any is waited for
                 try:
-                    held[tid] = Thread(tid)
-                except NotFound:
-                    continue
+                    held[tid] = Thread(tid, settle=False)
                 except PtraceError as error:
                     if error.errno != 3:  # ESRCH: the thread ended
                         raise
+            for tid in fresh:
+                try:
+                    if tid in held:
+                        held[tid].settle()
+                except NotFound:
+                    del held[tid]
             fresh = [tid for tid in threads(pid) if tid not in held and _alive(pid, tid)]
         if not held:
             raise NotFound(f"process {pid} ended")
