@@ -200,7 +200,7 @@ def site_rows(sites: Sequence[SiteUse]) -> list[list[tuple[str, str]]]:
     """Return what call sites asked for, as cells of text and class."""
     made = []
     for use in sites:
-        place = use.site.place
+        place = use.site.place.rpartition("/")[2]
         made.append([(f"{use.site.name}" + (f" ({place})" if place else ""), "w"),
                      (units.count(use.requests), ""), (units.size(use.bytes), ""),
                      (units.size(use.bytes / use.requests), ""), (units.size(use.peak_bytes), ""),
