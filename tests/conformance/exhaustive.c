@@ -103,7 +103,7 @@ static void fail(const char *what)
             fail(what);                                                                            \
     } while (0)
 
-/* ---- what every state must keep ------------------------------------------------------------ */
+/* ---- what every state must keep -------------------------------------------------------------- */
 
 static uint8_t pattern(const struct live *l, size_t at)
 {
@@ -370,8 +370,7 @@ static void explore(size_t depth)
                 follow((struct move){ALLOC, 0, sizes.item[s], aligns.item[g]}, level, depth);
 }
 
-/* ---- counters
- * ------------------------------------------------------------------------------------ */
+/* ---- counters -------------------------------------------------------------------------------- */
 
 static uint64_t counter(int which)
 {
@@ -431,8 +430,7 @@ static void find_counters(const uint64_t *options)
     }
 }
 
-/* ---- main
- * ------------------------------------------------------------------------------------------ */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 static struct list parse(char *text)
 {

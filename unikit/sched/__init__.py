@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from unikit.sched.coop import Coop as Coop
     from unikit.sched.edf import Edf as Edf
     from unikit.sched.fair import Fair as Fair
+    from unikit.sched.lab import SimTask as SimTask
+    from unikit.sched.lab import simulate as simulate
     from unikit.sched.loop import Loop as Loop
     from unikit.sched.prio import Prio as Prio
     from unikit.sched.task import Call as Call
@@ -17,12 +19,12 @@ if TYPE_CHECKING:
     from unikit.sched.tasks import Stats as Stats
     from unikit.sched.tasks import Tasks as Tasks
 
-__all__ = ["CTask", "Call", "Coop", "Edf", "Fair", "Loop", "Prio", "Scheduler", "Stats", "Task",
-           "Tasks"]
+__all__ = ["CTask", "Call", "Coop", "Edf", "Fair", "Loop", "Prio", "Scheduler", "SimTask", "Stats",
+           "Task", "Tasks", "simulate"]
 
 _HOME = {"CTask": "task", "Call": "task", "Coop": "coop", "Edf": "edf", "Fair": "fair",
-         "Loop": "loop", "Prio": "prio", "Scheduler": "api", "Stats": "tasks", "Task": "task",
-         "Tasks": "tasks"}
+         "Loop": "loop", "Prio": "prio", "Scheduler": "api", "SimTask": "lab", "Stats": "tasks",
+         "Task": "task", "Tasks": "tasks", "simulate": "lab"}
 
 
 def __getattr__(name: str) -> Any:

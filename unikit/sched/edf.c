@@ -27,7 +27,7 @@
 #include <unikit/sched/thread.h>
 #include <unikit/sched/tree.h>
 
-enum { EDF_STACK, EDF_GUARD, EDF_CACHED, EDF_MEASURE, EDF_LIMIT };
+enum { EDF_STACK, EDF_GUARD, EDF_CACHED, EDF_MEASURE, EDF_LIMIT, EDF_QUANTUM };
 enum { EDF_BITS = 30 };                    /* of the fraction of a utilisation */
 #define EDF_PERIOD_MAX (UINT64_C(1) << 33) /* 8.6 s: with EDF_BITS more it fits into 64 bits */
 
@@ -55,9 +55,10 @@ struct edf {
     uint64_t since_ns;
     uint64_t use, limit; /* of the processor */
     uint64_t missed;
-    size_t left;   /* runs of this turn */
-    bool ran;      /* a task in this turn */
-    bool reserved; /* the running task uses its budget */
+    uint64_t quantum_ns; /* of tasks that run in what others left */
+    size_t left;         /* runs of this turn */
+    bool ran;            /* a task in this turn */
+    bool reserved;       /* the running task uses its budget */
 };
 
 static struct edf *edf_of(struct threads *threads)
@@ -75,8 +76,7 @@ static struct edf_task *edf_first(const struct tree *tree)
     return tree->first ? KIT_CONTAINER_OF(tree->first, struct edf_task, node) : NULL;
 }
 
-/* ---- places
- * ----------------------------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 static void edf_take(struct edf *edf, struct edf_task *task)
 {
@@ -158,8 +158,7 @@ static uint64_t edf_charge(struct edf *edf)
     return now_ns;
 }
 
-/* ---- the policy
- * ---------------------------------------------------------------------------------------- */
+/* ---- the policy ------------------------------------------------------------------------------ */
 
 void thread_policy_begin(struct threads *threads)
 {
@@ -231,8 +230,7 @@ static uint64_t edf_deadline_ns(struct kit_sched *s)
     return first != NULL && first->release_ns < deadline_ns ? first->release_ns : deadline_ns;
 }
 
-/* ---- tasks
- * ---------------------------------------------------------------------------------------------- */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 /* Sets what a task reserves. 0, KIT_EINVAL, or KIT_ENOMEM if there is not so much left. */
 static int edf_set(struct edf *edf, struct edf_task *task, const struct kit_task_share *share)
@@ -314,8 +312,26 @@ static void edf_get_share(const struct kit_sched *s, const struct kit_task *whic
                                    .flags = task->strict ? KIT_SHARE_STRICT : 0};
 }
 
-/* ---- looking, opening, closing
- * ------------------------------------------------------------------------------ */
+/* The end of the budget, or what may bring a more urgent task: a new period, a timer. */
+static uint64_t edf_stop_ns(const struct kit_sched *s)
+{
+    const struct edf *edf = (const struct edf *)(const void *)s;
+    const struct edf_task *task = edf->running, *next = edf_first(&edf->waiting);
+    uint64_t stop_ns = timer_queue_first(&edf->threads.events.timers);
+    if (next != NULL && next->release_ns < stop_ns)
+        stop_ns = next->release_ns;
+    if (task == NULL)
+        return stop_ns;
+    uint64_t end_ns = edf->since_ns + (task->budget_ns > 0 ? (uint64_t)task->budget_ns : 0);
+    if (!edf->reserved) { /* it runs in what others left: in turn, and until its own next slice */
+        end_ns = kit_list_empty(&edf->slack) ? KIT_NEVER : edf->since_ns + edf->quantum_ns;
+        if (task->period_ns != 0 && task->release_ns < end_ns)
+            end_ns = task->release_ns;
+    }
+    return end_ns < stop_ns ? end_ns : stop_ns;
+}
+
+/* ---- looking, opening, closing --------------------------------------------------------------- */
 
 static void edf_stats(const struct kit_sched *s, struct kit_sched_stats *out)
 {
@@ -387,12 +403,13 @@ static const struct kit_sched_ops edf_ops = {
     .close = edf_close,
     .set_share = edf_set_share,
     .get_share = edf_get_share,
+    .stop_ns = edf_stop_ns,
 };
 
 static int edf_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,
                     struct kit_sched **out)
 {
-    if (options[EDF_LIMIT] == 0 || options[EDF_LIMIT] > 100)
+    if (options[EDF_LIMIT] == 0 || options[EDF_LIMIT] > 100 || options[EDF_QUANTUM] == 0)
         return KIT_EINVAL;
     struct edf *edf = kit_alloc_alloc(alloc, sizeof(*edf), alignof(struct edf));
     if (edf == NULL)
@@ -408,6 +425,7 @@ static int edf_open(const uint64_t *options, runtime_environment_t *env, struct 
     edf->threads.task_size = sizeof(struct edf_task);
     edf->threads.admit = edf_admit;
     edf->threads.retire = edf_retire;
+    edf->quantum_ns = options[EDF_QUANTUM];
     edf->limit = (options[EDF_LIMIT] << EDF_BITS) / 100;
     kit_list_init(&edf->slack);
     KIT_SCHED_BIND(&edf->threads.events.base, &edf_ops);

@@ -51,6 +51,7 @@ struct fair {
     __int128 moment;
     uint64_t slice_ns;
     size_t left; /* runs of this turn */
+    bool ran;    /* a task in this turn */
 };
 
 static struct fair *fair_of(struct threads *threads)
@@ -63,8 +64,7 @@ static struct fair_task *fair_task_of(const struct kit_task *task)
     return (struct fair_task *)(uintptr_t)task;
 }
 
-/* ---- virtual time
- * --------------------------------------------------------------------------------- */
+/* ---- virtual time ---------------------------------------------------------------------------- */
 
 /* The virtual length of a time at a weight, rounded down. */
 static uint64_t fair_virtual(uint64_t time_ns, uint32_t weight)
@@ -145,8 +145,7 @@ static void fair_charge(struct fair *fair)
     fair_rebase(fair);
 }
 
-/* ---- coming and going
- * ------------------------------------------------------------------------------ */
+/* ---- coming and going ------------------------------------------------------------------------ */
 
 /* An inactive task becomes active with the lag it left with. Adding it moves V towards its v, so it
  * is placed further off by just as much: v = V - lag (W + w) / (W w). */
@@ -175,6 +174,7 @@ static void fair_leave(struct fair *fair, struct fair_task *task)
 void thread_policy_begin(struct threads *threads)
 {
     fair_of(threads)->left = threads->ready;
+    fair_of(threads)->ran = false;
 }
 
 void thread_policy_ready(struct threads *threads, struct kit_task *which)
@@ -219,17 +219,18 @@ struct kit_task *thread_policy_next(struct threads *threads)
         fair->running = NULL;
     }
     struct fair_task *task = fair_pick(fair);
-    if (task == NULL || fair->left == 0)
-        return NULL;
+    if (task == NULL || fair->left == 0 ||
+        (fair->ran && timer_queue_first(&threads->events.timers) <= fair->since_ns))
+        return NULL; /* at the latest when a timer is due a new turn begins */
     fair->left--;
+    fair->ran = true;
     tree_remove(&fair->tree, &task->node);
     fair->running = task;
     fair->since_ns = kit_env_now_ns(threads->events.env);
     return &task->task;
 }
 
-/* ---- tasks
- * ------------------------------------------------------------------------------------------ */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 static int fair_set(const struct fair *fair, struct fair_task *task,
                     const struct kit_task_share *share)
@@ -293,8 +294,19 @@ static void fair_get_share(const struct kit_sched *s, const struct kit_task *whi
     *out = (struct kit_task_share){.weight = task->weight, .slice_ns = task->slice_ns};
 }
 
-/* ---- looking, opening, closing
- * ----------------------------------------------------------------------- */
+static uint64_t fair_stop_ns(const struct kit_sched *s)
+{
+    const struct fair *fair = (const struct fair *)(const void *)s;
+    const struct fair_task *task = fair->running;
+    uint64_t stop_ns = timer_queue_first(&fair->threads.events.timers);
+    if (task == NULL || fair->tree.root == NULL)
+        return stop_ns;
+    uint64_t left = task->node.key - task->node.value; /* of the request, when it was charged */
+    uint64_t end_ns = fair->since_ns + (left * task->weight + FAIR_UNIT - 1) / FAIR_UNIT;
+    return end_ns < stop_ns ? end_ns : stop_ns;
+}
+
+/* ---- looking, opening, closing --------------------------------------------------------------- */
 
 static int fair_check(const struct kit_sched *s)
 {
@@ -348,6 +360,7 @@ static const struct kit_sched_ops fair_ops = {
     .close = fair_close,
     .set_share = fair_set_share,
     .get_share = fair_get_share,
+    .stop_ns = fair_stop_ns,
 };
 
 static int fair_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,

@@ -172,8 +172,17 @@ static void prio_get_share(const struct kit_sched *s, const struct kit_task *tas
     *out = (struct kit_task_share){.priority = prio_task_of(task)->level};
 }
 
-/* ---- looking, opening, closing
- * -------------------------------------------------------------------- */
+/* A higher task can only become ready by an event or a timer. */
+static uint64_t prio_stop_ns(const struct kit_sched *s)
+{
+    const struct prio *prio = (const struct prio *)(const void *)s;
+    const struct kit_task *task = prio->threads.current;
+    if (task != NULL && prio->levels >> prio_task_of(task)->level > 1)
+        return 0; /* it is ready already */
+    return timer_queue_first(&prio->threads.events.timers);
+}
+
+/* ---- looking, opening, closing --------------------------------------------------------------- */
 
 static int prio_check(const struct kit_sched *s)
 {
@@ -223,6 +232,7 @@ static const struct kit_sched_ops prio_ops = {
     .set_share = prio_set_share,
     .get_share = prio_get_share,
     .depend = prio_depend,
+    .stop_ns = prio_stop_ns,
 };
 
 static int prio_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,

@@ -135,6 +135,10 @@ struct kit_sched_ops {
     /* optional: `task` waits for what `on` holds, so `on` runs with the better share of both until
      * it does not (on NULL). sync.h says so of its own accord. */
     void (*depend)(struct kit_sched *s, struct kit_task *task, struct kit_task *on);
+    /* optional: until when, by now_ns, the running task may run before it should yield: to the end
+     * of its slice or budget, or to what may make a more urgent task ready. KIT_NEVER: there is
+     * nobody to yield to, and nothing to wait for. */
+    uint64_t (*stop_ns)(const struct kit_sched *s);
 };
 
 struct kit_sched {
@@ -260,6 +264,12 @@ KIT_INLINE int kit_sched_get_share(const struct kit_sched *s, const struct kit_t
         return KIT_ENOTSUP;
     KIT_SCHED_OPS(s)->get_share(s, task, out);
     return 0;
+}
+
+/* KIT_NEVER where the policy leaves it to the tasks. */
+KIT_INLINE uint64_t kit_sched_stop_ns(const struct kit_sched *s)
+{
+    return KIT_SCHED_OPS(s)->stop_ns ? KIT_SCHED_OPS(s)->stop_ns(s) : KIT_NEVER;
 }
 
 /* Nothing, where the policy does not know it. */

@@ -52,7 +52,7 @@ static void log_run(void *argument)
     }
 }
 
-/* ---- who runs ------------------------------------------------------------------------------- */
+/* ---- who runs -------------------------------------------------------------------------------- */
 
 static void the_highest_priority_runs_first(struct sched_bench *b)
 {
