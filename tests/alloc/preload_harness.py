@@ -14,6 +14,9 @@ SOURCES = Path(__file__).parent / "preload"
 NAMES = [record.stem() for record in registry.components("alloc")
          if record.sources and "layer" not in record.features]
 """Every allocator, third parties' included."""
+GUARDED = [f"{record.stem()},tlsf" for record in registry.components("alloc")
+           if record.stem() == "guard"]
+"""The layer that finds out misuse; programs without any must not be stopped by it."""
 
 
 @functools.cache

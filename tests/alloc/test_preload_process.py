@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from preload_harness import NAMES, build, features, library, run
+from preload_harness import GUARDED, NAMES, build, features, library, run
 
-every = pytest.mark.parametrize("name", NAMES)
+every = pytest.mark.parametrize("name", [*NAMES, *GUARDED])
+unguarded = pytest.mark.parametrize("name", NAMES)  # a guard takes time and room in proportion
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def _limit(what: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("what", ["AS", "DATA"])
-@every
+@unguarded
 def test_limits_are_met_with_enomem(folder: Path, name: str, what: str) -> None:
     """Under ulimit the reservation shrinks, the end is ENOMEM, and what can grow gets most of it.
 
@@ -84,7 +85,7 @@ def test_limits_are_met_with_enomem(folder: Path, name: str, what: str) -> None:
         assert int(done.stdout) >= least
 
 
-@every
+@unguarded
 def test_a_program_may_have_its_own_size_of_reservation(folder: Path, name: str) -> None:
     """A small reservation is a start, not a limit, where the component can grow."""
     done = run(name, build(folder, "limits.c"), 1 << 20, UNIKIT_ALLOC_RESERVE="64M")
@@ -120,3 +121,13 @@ def test_huge_pages_only_when_asked(folder: Path) -> None:
     for value, many in (("0", False), ("1", True)):
         done = run("tlsf", "sh", "-c", script, UNIKIT_ALLOC_HUGEPAGES=value)
         assert (int(done.stdout.split()[-1]) > 0) == many
+
+
+@pytest.mark.skipif(not GUARDED, reason="there is no guard")
+def test_a_guard_names_all_call_sites(folder: Path) -> None:
+    """Who allocated, who freed, who freed again: with names, not only addresses."""
+    done = run(GUARDED[0], build(folder, "misuse.c", "-rdynamic", "-Wno-use-after-free"))
+    first, *sites = done.stderr.splitlines()
+    assert "alloc.guard: freed twice: block 0x" in first and " of 100 bytes" in first
+    names = [re.sub(r".*\((\w+)\+0x.*", r"\1", line) for line in sites]
+    assert names == ["main", "free_it_twice", "free_it_twice"]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from preload_harness import NAMES, features, library, run
+from preload_harness import GUARDED, NAMES, features, library, run
 
 from unikit.cli.alloc import loading
 
@@ -22,9 +22,9 @@ GENERAL = [name for name in NAMES if name in ("tlsf", "shard")]
 SHORT = [name for name in NAMES if name not in ("bump", "firstfit")]
 """Those that carry programs which run on; bump never gives back, firstfit searches."""
 
-every = pytest.mark.parametrize("name", NAMES)
+every = pytest.mark.parametrize("name", [*NAMES, *GUARDED])
 general = pytest.mark.parametrize("name", GENERAL)
-capable = pytest.mark.parametrize("name", SHORT)
+capable = pytest.mark.parametrize("name", [*SHORT, *GUARDED])
 
 
 def need(*programs: str) -> None:

@@ -148,3 +148,20 @@ def test_what_is_preloaded_already_stays(tmp_path: Path) -> None:
     """A person's own preloaded libraries go on working behind ours."""
     found = loading.environment(Path("/x/ours.so"), {"LD_PRELOAD": "/y/theirs.so"})
     assert found == {"LD_PRELOAD": "/x/ours.so:/y/theirs.so"}
+
+
+def test_leaks_are_listed_where_call_sites_are_kept(tmp_path: Path) -> None:
+    """What was never freed, by who asked for it; refused where nobody could know."""
+    (tmp_path / "main.c").write_text("""
+        #include <stdlib.h>
+        void *kept[7];
+        void forget(void) { for (int i = 0; i < 7; i++) kept[i] = malloc(1000); }
+        int main(void) { forget(); free(kept[0]); return 0; }
+    """)
+    subprocess.run(["gcc", "-rdynamic", "-fno-inline", "main.c", "-o", "main"], cwd=tmp_path,
+                   check=True)
+    done = alloc_run("--leaks", "--", tmp_path / "main", allocator="guard,tlsf")
+    assert done.returncode == 0
+    assert "6 blocks, 6000 bytes, allocated by 0x" in done.stderr and "(forget+0x" in done.stderr
+    done = alloc_run("--leaks", "--", tmp_path / "main")
+    assert done.returncode == 1 and "--allocator guard,tlsf" in done.stderr

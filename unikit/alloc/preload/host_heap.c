@@ -115,7 +115,8 @@ static void pages_decommit(void *context, void *start, size_t size)
 {
     (void)context;
     int error = errno;
-    madvise(start, size, MADV_DONTNEED);
+    if (madvise(start, size, MADV_DONTNEED) != 0)
+        memset(start, 0, size); /* locked pages stay; that they read as zero is promised */
     errno = error;
 }
 

@@ -38,7 +38,7 @@ static void say(const char *text)
     }
 }
 
-void kit_preload_die(const char *const *parts)
+static void write_line(const char *const *parts)
 {
     char line[1024];
     size_t used =
@@ -51,6 +51,11 @@ void kit_preload_die(const char *const *parts)
     line[used] = '\n';
     line[used + 1] = 0;
     say(line);
+}
+
+void kit_preload_die(const char *const *parts)
+{
+    write_line(parts);
     abort();
 }
 
@@ -108,15 +113,30 @@ void kit_preload_describe(const void *place, char *text, size_t size)
                  (size_t)((const char *)place - (const char *)info.dli_fbase));
 }
 
-/* A broken contract that the component found. */
+/* Says what the code addresses are that a message names as «... by 0x7f..». */
+static void explain(const char *message)
+{
+    char line[600] = "unikit:   ";
+    while ((message = strstr(message, " by 0x"))) {
+        message += strlen(" by ");
+        kit_preload_describe((const void *)strtoul(message, NULL, 16), line + 10, sizeof line - 12);
+        strcat(line, "\n");
+        say(line);
+    }
+}
+
+/* A broken contract that the component found. One that keeps call sites names the block itself. */
 _Noreturn void kit_panic(const char *message)
 {
     char site[512], block[64] = "";
     const struct kit_preload_thread *thread = &kit_preload_thread;
     kit_preload_describe(KIT_PRELOAD_NOTES ? thread->site : call_site(), site, sizeof site);
-    if (KIT_PRELOAD_NOTES && thread->block)
+    if (KIT_PRELOAD_NOTES && !KIT_PRELOAD_SITES && thread->block)
         snprintf(block, sizeof block, ": block %p", thread->block);
-    kit_preload_die((const char *[]){message, block, ", called from ", site, NULL});
+    write_line((const char *[]){message, block, ", called from ", site, NULL});
+    if (KIT_PRELOAD_SITES)
+        explain(message);
+    abort();
 }
 
 static struct kit_alloc_stats stats(void)

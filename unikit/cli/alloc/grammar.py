@@ -17,6 +17,7 @@ _RUN = """examples:
   unikit alloc run --allocator tlsf -- python3 app.py
   unikit alloc run --allocator tlsf --stats -- git status
   unikit alloc run --allocator tlsf --reserve 8G -- redis-server
+  unikit alloc run --allocator guard,tlsf --leaks -- ./program
 """
 
 
@@ -132,6 +133,9 @@ def _run(verbs: Any) -> None:
                      help="print statistics of each process when it exits")
     one.add_argument("--json", metavar="FILE",
                      help="append them to a file instead, a line of JSON for each process")
+    one.add_argument("--leaks", action="store_true",
+                     help="list at exit what was never freed, by call site; with a layer that "
+                          "keeps them: --allocator guard,tlsf")
     one.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ARGS")
 
 

@@ -31,6 +31,9 @@ def do_run(choice: argparse.Namespace) -> int:
     if examined.obstacle:
         raise NotSupported(f"{words[0]} runs with no allocator but its own: {examined.obstacle}")
     record = preload.choose(choice.allocator, settings(choice.set))
+    if choice.leaks and "leaks" not in record.features:
+        raise NotSupported(f"--leaks: {choice.allocator} does not keep call sites; put a layer in "
+                           f"front that does: --allocator guard,{choice.allocator}")
     with progress(f"making the preload library of {choice.allocator}"):
         library = preload.library(record)
     variables = loading.environment(library) | _options(choice)
@@ -54,6 +57,8 @@ def _options(choice: argparse.Namespace) -> dict[str, str]:
             raise InvalidArgument(f"--reserve: {error}") from error
     if choice.hugepages:
         found["UNIKIT_ALLOC_HUGEPAGES"] = "1"
+    if choice.leaks:
+        found["UNIKIT_ALLOC_LEAKS"] = "1"
     if choice.json:
         target = Path(choice.json).absolute()
         if not target.parent.is_dir():
