@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unikit.alloc import Allocator, Buddy, Bump, Firstfit, Halffit, Shard, Tlsf
+from unikit.alloc import Allocator, Buddy, Bump, Firstfit, Halffit, Shard, Slab, Tlsf
 from unikit.image import Image
 
 HERE = Path(__file__).resolve().parent
@@ -15,7 +15,8 @@ SUITE = HERE.parents[1] / "unikit/testing"
 
 
 @pytest.mark.parametrize("platform", ["linux", pytest.param("kvm", marks=pytest.mark.kvm)])
-@pytest.mark.parametrize("record", [Buddy(), Bump(), Firstfit(), Halffit(), Shard(), Tlsf()],
+@pytest.mark.parametrize("record", [Buddy(), Bump(), Firstfit(), Halffit(), Shard(), Slab(),
+                                    Tlsf()],
                          ids=lambda record: record.id)
 def test_conforms_in_an_image(record: Allocator, platform: str) -> None:
     """What holds in a process must hold where the allocator is really used."""

@@ -14,7 +14,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from unikit.alloc import Allocator, Block, Buddy, Bump, Firstfit, Halffit, Heap, Shard, Tlsf, region
+from unikit.alloc import (
+    Allocator,
+    Block,
+    Buddy,
+    Bump,
+    Firstfit,
+    Halffit,
+    Heap,
+    Shard,
+    Slab,
+    Tlsf,
+    region,
+)
 from unikit.errors import OutOfMemory
 from unikit.ffi import load
 
@@ -141,7 +153,7 @@ class Model(RuleBasedStateMachine):
 
 
 RECORDS = [Buddy(), Buddy(exact=False), Bump(), Firstfit(), Firstfit(blocks=12), Halffit(),
-           Shard(), Tlsf()]
+           Shard(), Slab(), Tlsf()]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=repr)

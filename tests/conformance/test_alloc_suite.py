@@ -10,7 +10,8 @@ from harness import HERE, ROOT, VARIANTS, build, conforms, panic_of, run
 
 from unikit import registry
 
-OPTIONS = {"buddy": [1], "bump": [], "firstfit": [256], "halffit": [], "tlsf": [0]}
+OPTIONS = {"buddy": [1], "bump": [], "firstfit": [256], "halffit": [], "slab": [0],
+           "tlsf": [0]}
 EXAMPLE = "tests/plugin/stack2/unikit_stack2/stack2.c"
 SUITE = [HERE / "main_alloc.c", *sorted((ROOT / "unikit/testing").glob("suite_alloc*.c"))]
 
@@ -46,6 +47,17 @@ MUTATIONS = [
 
 # The same for optional features.
 FEATURE_MUTATIONS = [
+    ("slab", "if (after != end && after->kind == FREE) {", "if (0) {"),
+    ("slab", "if (run > h->map && run[-1].kind == FREE) {", "if (0) {"),
+    ("slab", "if (after == end)\n        h->frontier =", "if (0)\n        h->frontier ="),
+    ("slab", "slab[i].back = (uint32_t)i;", ";"),
+    ("slab", "cache_list(cache, slab); /* it was full */", ";"),
+    ("slab", "if (--slab->used == 0) {", "if (--slab->used == 60000) {"),
+    ("slab", "void *block = slab_drain(h) ?", "void *block = 0 ?"),
+    ("slab", "return slab_object_any(", "return 0; slab_object_any("),
+    ("slab", "if (gap)\n            runs_put(h, run, gap);\n        run += gap;\n    } else",
+     "run += gap;\n    } else"),
+    ("slab", "h->caches[run->kind].live--;", ";"),
     ("halffit", "if (after->tag & FREE) {", "if (0) {"),
     ("halffit", "if (block->tag & PREVIOUS_FREE) {", "if (0) {"),
     ("halffit", "h->orders &= ~(UINT64_C(1) << index);", ";"),
@@ -141,6 +153,7 @@ PANICS = {
                  5: "alloc.firstfit: a size larger than the block",
                  6: "alloc.firstfit: not a block in use"},
     "halffit": {case: "alloc.halffit: not a block in use" for case in (1, 2, 6)},
+    "slab": {3: "alloc.slab: not a block in use"},
     "tlsf": {1: "alloc.tlsf: not a block in use",
              2: "alloc.tlsf: not a block in use",
              6: "alloc.tlsf: not a block in use"},

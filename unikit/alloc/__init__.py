@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from unikit.alloc.shard import Shard as Shard
     from unikit.alloc.shared import Handle as Handle
     from unikit.alloc.shared import SharedHeap as SharedHeap
+    from unikit.alloc.slab import Slab as Slab
     from unikit.alloc.tlsf import Tlsf as Tlsf
 
 _HOME = {
@@ -45,6 +46,7 @@ _HOME = {
     "Region": "memory",
     "Shard": "shard",
     "SharedHeap": "shared",
+    "Slab": "slab",
     "Stats": "heap",
     "Tlsf": "tlsf",
     "numpy_handler": "arrays",
@@ -70,6 +72,7 @@ __all__ = [
     "Region",
     "Shard",
     "SharedHeap",
+    "Slab",
     "Stats",
     "Tlsf",
     "numpy_handler",

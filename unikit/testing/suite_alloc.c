@@ -224,6 +224,37 @@ static void test_exhaustion(struct suite *s)
     close_fresh(s);
 }
 
+static void test_full_heap(struct suite *s)
+{
+    KIT_TEST(s->report, "in a full heap there is what largest_free says, in any smaller size");
+    enum { SIZES = 10, LARGEST = 8192 };
+    struct link *chains[SIZES];
+    if (!has(s, KIT_ALLOC_REUSES))
+        return;
+    for (size_t freed = 0; freed < SIZES; freed++) {
+        if (!open_fresh(s))
+            return;
+        for (size_t i = 0; i < SIZES; i++) /* some of each size ... */
+            if (!fill(s, &s->slots[i], LARGEST >> i, 0))
+                s->slots[i].block = NULL;
+        for (size_t i = 0; i < SIZES; i++) { /* ... then as many as there are */
+            exhaust(s, LARGEST >> i, &chains[i]);
+            KIT_CHECK(s->report, stats_of(s).largest_free < (size_t)LARGEST >> i);
+        }
+        if (s->slots[freed].block) /* one makes room for smaller ones */
+            KIT_REQUIRE(s->report, drop(s, &s->slots[freed]));
+        for (size_t i = 0; i < 12; i++)
+            if (fill(s, &s->slots[SIZES + i], (size_t)8 << i, i % 2 ? 0 : 32))
+                KIT_REQUIRE(s->report, drop(s, &s->slots[SIZES + i]));
+        KIT_REQUIRE(s->report, kit_alloc_check(s->a) == 0);
+        for (size_t i = 0; i < SIZES; i++)
+            give_back(s, LARGEST >> i, chains[i]);
+        KIT_REQUIRE(s->report, drop_all(s, SLOTS, 0));
+        KIT_CHECK_EQUAL(s->report, stats_of(s).used, 0);
+        close_fresh(s);
+    }
+}
+
 static void test_coalescing(struct suite *s)
 {
     KIT_TEST(s->report, "when all blocks are free, the memory is whole again in any order");
@@ -275,7 +306,7 @@ int kit_suite_alloc_layers(const struct kit_alloc_choice *choices, size_t count,
 {
     static void (*const tests[])(struct suite *) = {
         test_small_memory, test_fresh,      test_alignments, test_zero_size, test_usable_size,
-        test_impossible,   test_exhaustion, test_coalescing, test_realloc,
+        test_impossible,   test_exhaustion, test_coalescing, test_realloc,   test_full_heap,
     };
     struct suite s = {.component = choices->component,
                       .choices = choices,

@@ -169,7 +169,7 @@ bool kit_suite_alloc_step(struct suite *s, size_t capacity)
     uint64_t random = kit_suite_random(&s->random);
     struct slot *slot = &s->slots[random % SLOTS];
     size_t size = random_size(s, capacity);
-    size_t align = random >> 32 & 3 ? 0 : (size_t)1 << (random >> 40) % 10;
+    size_t align = random >> 32 & 3 ? 0 : (size_t)1 << (random >> 40) % 13;
     if (!slot->block) {
         int before = s->report->failures;
         if (has(s, KIT_ALLOC_ZEROED) && random >> 21 & 1)
