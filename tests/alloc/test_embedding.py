@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import unikit
-from unikit.alloc import Bump, Firstfit, Heap, Shard, Tlsf, memory, sources
-from unikit.errors import InvalidArgument, OutOfMemory, Panic
+from unikit.alloc import Bump, Firstfit, Heap, Shard, Tlsf, memory, numpy_handler, sources
+from unikit.errors import InvalidArgument, NotSupported, OutOfMemory, Panic
 from unikit.ffi import load
 
 pytestmark = pytest.mark.fast
@@ -307,3 +307,97 @@ def test_regions_on_huge_pages_carry_heaps() -> None:
         block = a.alloc(4096, align=64)
         assert block.address % 64 == 0
         assert m.backing().size == 256 << 20
+
+
+# ---- growth and give-back -----------------------------------------------------------------------
+
+PAGED = [Shard, Tlsf]
+
+
+@pytest.mark.parametrize("record", PAGED, ids=lambda record: record.id)
+def test_a_heap_grows_into_what_is_reserved(record: type) -> None:
+    """Until there is no more; what it grew into is gone with it, and the region as before."""
+    with memory.region("4M", "never", reserve="256M") as m:
+        with record().open(m) as heap:
+            blocks = []
+            with pytest.raises(OutOfMemory):
+                while True:
+                    blocks.append(heap.alloc(10 << 20))
+            assert 18 <= len(blocks) <= 25
+            for number, block in enumerate(blocks):
+                block[-100_000:] = bytes([number]) * 100_000
+            assert all(bytes(block[-3:]) == bytes([number]) * 3
+                       for number, block in enumerate(blocks))
+            assert all(m.address <= block.address < m.address + m.reserved for block in blocks)
+            heap.check()
+            assert m.backing().resident >= len(blocks) * 100_000
+            with pytest.raises(InvalidArgument, match="a heap grows by itself"):
+                m.grow("1M")
+            assert len(m) == 4 << 20
+            for block in blocks:
+                block.free()
+        assert m.backing().size == 4 << 20
+        m.grow("1M").release()
+
+
+@pytest.mark.parametrize("record", PAGED, ids=lambda record: record.id)
+def test_free_memory_goes_back_at_once_or_by_and_by(record: type) -> None:
+    """``trim`` gives all, ``tick`` what lay free for some time; the heap goes on as before."""
+    with memory.region("64M", "never") as m, record().open(m) as heap:
+        def fill() -> None:
+            blocks = [heap.alloc(1 << 20) for _ in range(40)]
+            for block in blocks:
+                block[:] = b"x" * len(block)
+            for block in blocks:
+                block.free()
+
+        fill()
+        assert m.backing().resident > 40 << 20
+        assert heap.trim() >= 38 << 20
+        assert m.backing().resident < 2 << 20
+        fill()
+        assert heap.trim(keep=20 << 20) <= 45 << 20
+        assert m.backing().resident >= 18 << 20
+        fill()
+        given = sum(heap.tick() for _ in range(5000))
+        assert given >= 38 << 20
+        assert m.backing().resident < 3 << 20
+        heap.check()
+
+
+@pytest.mark.parametrize("record", PAGED, ids=lambda record: record.id)
+def test_growing_and_trimming_for_ever_loses_no_address_space(record: type) -> None:
+    """What was given back is grown into again, in whatever order it went."""
+    with memory.region("2M", "never", reserve="512M") as m, record().open(m) as heap:
+        for turn in range(30):
+            blocks = [heap.alloc(30 << 20) for _ in range(12)]
+            for block in blocks[turn % 2::2] + blocks[1 - turn % 2::2]:
+                block.free()
+            heap.trim()
+        heap.check()
+
+
+@pytest.mark.parametrize("record", PAGED, ids=lambda record: record.id)
+def test_memory_given_back_reads_as_zero(record: type) -> None:
+    """``numpy.zeros`` is zero, whatever was there before."""
+    numpy = pytest.importorskip("numpy")
+    with record().open("64M") as heap, numpy_handler(heap):
+        for size in (1000, 100_000, 3_000_000):
+            for _ in range(5):
+                array = numpy.zeros(size)
+                assert not array.any()
+                array[:] = 7
+                del array
+                heap.trim()
+                heap.alloc_many([5000] * 100).free()
+
+
+def test_other_memory_is_not_given_back() -> None:
+    """A bytearray is Python's, a file keeps its contents, and not every allocator can."""
+    with Tlsf().open(bytearray(1 << 20)) as heap, pytest.raises(NotSupported, match="no private"):
+        heap.trim()
+    with memory.region("1M", shared=True) as m, Tlsf().open(m) as heap, \
+            pytest.raises(NotSupported, match="no private"):
+        heap.tick()
+    with Bump().open("1M") as heap, pytest.raises(NotSupported, match="has no pages"):
+        heap.trim()

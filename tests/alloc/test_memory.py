@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from unikit.alloc import Tlsf, memory
+from unikit.alloc import Firstfit, Tlsf, memory
 from unikit.alloc.memory import kernel
 from unikit.errors import (
     AlreadyExists,
@@ -257,7 +257,7 @@ def test_a_region_ends_in_pages_without_access() -> None:
 
 def test_growth_keeps_what_is_there_and_feeds_a_heap() -> None:
     """A heap over the region takes the new part as a further region, without a copy."""
-    with memory.region("64K", "never", reserve="1M") as m, Tlsf().open(m) as heap:
+    with memory.region("64K", "never", reserve="1M") as m, Firstfit().open(m) as heap:
         first = heap.alloc(40000)
         first[0] = 5
         with pytest.raises(OutOfMemory):

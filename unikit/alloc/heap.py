@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unikit.alloc.blocks import Batch, Block, Extent, Mark, Owned, Stats
-from unikit.alloc.memory import Region
+from unikit.alloc.memory import HUGE_PAGE, Region
 from unikit.alloc.memory import region as map_region
 from unikit.alloc.sites import Leak, Sites
 from unikit.errors import InvalidArgument, NotSupported, OutOfMemory, Panic
@@ -54,6 +54,7 @@ class Heap:
         self._owned: weakref.WeakValueDictionary[int, Owned] = weakref.WeakValueDictionary()
         self._tenants: weakref.WeakSet[Tenant] = weakref.WeakSet()
         self._serial = 0
+        self._source: Any = None
         self._sites = Sites() if "sites" in record.features else None
         self._ffi, self._lib = load.abi()
         _, host = load.extension("unikit.alloc._host")
@@ -79,7 +80,28 @@ class Heap:
         code = self._lib.kit_alloc_compose(self._choices, len(layers), memory, len(memory), out, at)
         load.check(code, f"opening {layers[at[0]].id} in {len(memory)} bytes")
         self._opened = out[0]
+        if "pages" in self.record.features and self._pages and self._pages.kind == "anonymous":
+            self._connect(out[0], self._pages)
         return out[0]
+
+    def _connect(self, ptr: Any, region: Region) -> None:
+        """Let the allocator give pages back to the kernel, and grow into what is reserved.
+
+        What it grows into is its own: the region is exported as it was.
+        """
+        ffi, lib = load.extension("unikit.alloc._host")
+        flags, transparent = region._growth()
+        start, end = region.address, region.address + region.reserved
+        self._source = ffi.new("struct kit_region_pages *", {
+            "next": start + region._mapped, "flags": flags, "transparent": transparent,
+            "limit": end if "add_region" in self.record.features else start})
+        self._source.pages.page = HUGE_PAGE if transparent else region.page_size
+        self._source.pages.fresh = region is self._own  # nobody can have written there
+        lib.kit_region_pages_fill(self._source)
+        load.check(lib.kit_heap_source(ptr, self._source), "connecting a heap to its pages")
+        if self._source.pages.map:
+            source, read = self._source, lib.kit_region_pages_next
+            region._grower = lambda: int(read(source)) - start
 
     # ---- blocks --------------------------------------------------------------------------
 
@@ -322,6 +344,34 @@ class Heap:
             self._ffi.release(self._regions.pop())
             raise
 
+    def tick(self) -> int:
+        """Let a unit of time pass: memory that lay free for some of them goes back to the system.
+
+        How long a unit is, is yours to choose; a heap never looks at a clock. Steps are bounded.
+
+        :returns: bytes given back.
+        :raises NotSupported: the allocator cannot, or the memory is no private region.
+        """
+        self._needs_source()
+        return int(self._lib.kit_alloc_tick(self._live()))
+
+    def trim(self, keep: int = 0) -> int:
+        """Give free memory back to the system, all but ``keep`` bytes.
+
+        :returns: bytes given back.
+        :raises NotSupported: the allocator cannot, or the memory is no private region.
+
+        >>> from unikit.alloc import Tlsf
+        >>> with Tlsf().open("64M") as heap:
+        ...     block = heap.alloc(32 << 20)
+        ...     block[:] = bytes(len(block))
+        ...     block.free()
+        ...     heap.trim() >= 30 << 20
+        True
+        """
+        self._needs_source()
+        return int(self._lib.kit_alloc_trim(self._live(), keep))
+
     def mark(self) -> Mark:
         """Return the present state for :meth:`release`.
 
@@ -384,6 +434,8 @@ class Heap:
     def _leave(self) -> None:
         """Let go of everything; nothing refers to the memory any more."""
         self._ptr = None
+        if self._pages is not None:
+            self._pages._shrink()
         for tenant in self._tenants:
             tenant.leave()
         if self._gate is not None:
@@ -465,6 +517,12 @@ class Heap:
         if feature not in self.record.features:
             raise NotSupported(f"{self.record.id} has no {feature}; it has "
                                f"{', '.join(sorted(self.record.features)) or 'no features'}")
+
+    def _needs_source(self) -> None:
+        self._needs("pages")
+        if self._source is None:
+            raise NotSupported("giving memory back: the heap stands in memory that is no private "
+                               "region; make it with unikit.alloc.region()")
 
     def _own_address(self, block: Block) -> int:
         address = block._address

@@ -44,6 +44,7 @@ class PythonAllocator(Tenant):
             self._c.alloc = heap._live()
         region = heap._regions[0]
         low = int(self._ffi.cast("uintptr_t", region))
+        high = low + (heap._pages.reserved if heap._pages else len(region))
         out = self._ffi.new("struct kit_python_hook **")
         # What these need for themselves must not lie in the heap.
         self._stop, self._remove = self._lib.kit_python_stop, self._lib.kit_python_remove
@@ -52,8 +53,8 @@ class PythonAllocator(Tenant):
         self._hook: Any = None
         _installed.append(self)
         try:
-            load.check(self._lib.kit_python_install(self._c, low, low + len(region), largest, which,
-                                                    out), "hooking Python's allocator")
+            load.check(self._lib.kit_python_install(self._c, low, high, largest, which, out),
+                       "hooking Python's allocator")
         except BaseException:
             _installed.remove(self)
             raise

@@ -54,7 +54,8 @@ def region(size: int | str, hugepages: Policy = "try", *, pages: Pages | None = 
         has the pages of that file system.
     :param node: the NUMA node whose memory is to be used.
     :param prefault: have all pages there before this function returns.
-    :param reserve: bytes of address space to keep for :meth:`Region.grow`.
+    :param reserve: bytes of address space to keep for :meth:`Region.grow`, or for a heap over the
+        region to grow into by itself, where its allocator has the feature ``pages``.
     :param at: the address to map at; 0: wherever there is room.
     :raises InvalidArgument: the size is 0 or no size, a word is none of the above, or there is no
         such node.

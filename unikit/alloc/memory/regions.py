@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 from unikit.alloc.memory import kernel
@@ -45,6 +46,7 @@ class Region(Buffer):
         self._start = base
         self._mapped = 0
         self._node: int | None = None
+        self._grower: Callable[[], int] | None = None
 
     @property
     def address(self) -> int:
@@ -69,11 +71,14 @@ class Region(Buffer):
     def backing(self) -> Backing:
         """Measure what the kernel really gave, from its own books (``smaps``, ``numa_maps``).
 
+        With what a heap over the region grew into.
+
         :raises ValueError: it was closed.
         """
         self._open()
+        end = self._start + (self._grower() if self._grower else self._mapped)
         return Backing.of(each for each in report()
-                          if self._start <= each.start < self._start + self._mapped)
+                          if self._start <= each.start < end and "w" in each.permissions)
 
     def prefault(self) -> None:
         """Have all pages there now, so that no later access waits or fails for one.
@@ -89,8 +94,11 @@ class Region(Buffer):
             shared memory.
         :returns: the new part, for example for :meth:`unikit.alloc.Heap.add_region`.
         :raises OutOfMemory: more than was reserved, or there is no memory; it is as before.
+        :raises InvalidArgument: a heap over it grows it.
         """
         self._open()
+        if self._grower is not None:
+            raise InvalidArgument("growing a region that a heap grows by itself as it needs")
         page, before = self.page_size, self._mapped
         if self.fd >= 0:  # another process may have added something already
             before = max(before, os.fstat(self.fd).st_size // page * page)
@@ -188,6 +196,23 @@ class Region(Buffer):
             raise ValueError("the region is closed")
         return self._address
 
+    def _shrink(self) -> None:
+        """Take back what a heap grew into; the heap is closed."""
+        if self._grower is not None and self._base:
+            start = self._start + self._mapped
+            if grown := self._start + self._grower() - start:
+                kernel.mmap(start, grown, kernel.PROT_NONE, kernel.MAP_FIXED | kernel.MAP_PRIVATE
+                            | kernel.MAP_ANONYMOUS | kernel.MAP_NORESERVE)
+        self._grower = None
+
+    def _growth(self) -> tuple[int, bool]:
+        """Return what a heap must know to grow it: flags of ``mmap``, whether to advise THP."""
+        flags = kernel.MAP_PRIVATE | kernel.MAP_ANONYMOUS
+        if self.page_size > kernel.PAGE:
+            flags |= kernel.MAP_HUGETLB | \
+                (self.page_size.bit_length() - 1) << kernel.MAP_HUGE_SHIFT
+        return flags, self.pages == "thp"
+
     def _common(self) -> int:
         self._open()
         if self.kind != "shared":
@@ -198,11 +223,7 @@ class Region(Buffer):
     def _map(self, size: int) -> None:
         """Map what is missing of the first ``size`` bytes, whole pages, and export them."""
         start, more = self._start + self._mapped, size - self._mapped
-        flags = kernel.MAP_FIXED | (kernel.MAP_SHARED if self.fd >= 0 else
-                                    kernel.MAP_PRIVATE | kernel.MAP_ANONYMOUS)
-        if self.fd < 0 and self.page_size > kernel.PAGE:
-            flags |= kernel.MAP_HUGETLB | \
-                (self.page_size.bit_length() - 1) << kernel.MAP_HUGE_SHIFT
+        flags = kernel.MAP_FIXED | (kernel.MAP_SHARED if self.fd >= 0 else self._growth()[0])
         if more:
             try:
                 if self.fd >= 0 and os.fstat(self.fd).st_size < size:
