@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import statistics
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -142,15 +143,7 @@ def test_a_picture_by_matplotlib(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the extra, and what works without it."""
-    import builtins
-    real = builtins.__import__
-
-    def without(name: str, *rest: object) -> object:
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(NotSupported, match=r"unikit-os\[plot\]"):
         pictures.draw(sample(), tmp_path / "x.png")
     with pytest.raises(InvalidArgument, match="ends in .svg"):

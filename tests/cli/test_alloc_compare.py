@@ -17,7 +17,7 @@ import pytest
 from unikit.alloc import lab
 from unikit.alloc.lab import advice, pictures
 from unikit.alloc.lab.comparison import Comparison, Row, Run
-from unikit.cli.alloc import references
+from unikit.cli.alloc import references, rounds
 from unikit.cli.alloc.process import Launch, descendants
 from unikit.cli.alloc.programs import examine
 from unikit.cli.alloc.server import throughput
@@ -506,3 +506,57 @@ def test_what_is_advised_can_be_typed() -> None:
     given = advice.advise(found)
     assert advise.commands(given, found, ["app", "a b"])[0] == \
         "unikit alloc run --allocator guard,tlsf --set alloc.tlsf.pool=1M --hugepages -- app 'a b'"
+
+
+def test_an_allocator_inside_the_program_is_named(tmp_path: Path) -> None:
+    """No preloaded library gets in front of the program itself; rows would all be the same."""
+    source = tmp_path / "inside.c"
+    source.write_text(STEADY + "int main(void) { free(malloc(10)); return 0; }")
+    subprocess.run(["gcc", "-w", "-fno-builtin", "-rdynamic", source, "-o", tmp_path / "inside"],
+                   check=True)
+    done = unikit("compare", "--allocator", "tlsf", "--", tmp_path / "inside")
+    assert done.returncode == 1
+    assert "an allocator of its own in" in done.stderr and "can replace" in done.stderr
+
+
+def test_two_files_of_one_name_are_two_rows(built: Path, tmp_path: Path) -> None:
+    """A new build beside the old one is what people compare most."""
+    shutil.copy(built / "libsteady.so", tmp_path / "libsteady.so")
+    found = references.named([f"{built / 'libsteady.so'},{tmp_path / 'libsteady.so'}"])
+    assert [each.name for each in found] == ["glibc", "libsteady", str(tmp_path / "libsteady.so")]
+
+
+def test_a_server_without_load_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the command would wait for ever without a word."""
+    monkeypatch.setattr(rounds, "_LONG_S", 1.0)
+    said: list[str] = []
+    code = ("import socket, time; link = socket.socket(); link.bind(('127.0.0.1', 0)); "
+            "link.listen(); time.sleep(2)")
+    result = rounds.Program([sys.executable, "-c", code], hint=said.append).once((), -1, None, {})
+    assert result.run is not None
+    assert len(said) == 1 and "compared with --load" in said[0]
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (["--report", "/nonexistent/x.html"], "there is no folder /nonexistent"),
+    (["--picture", "x.bmp"], "ends in .svg, .png or .pdf")])
+def test_outputs_are_checked_beforehand(words: list[str], expected: str) -> None:
+    """A mistake in a name must not show after an hour of measuring."""
+    begin = time.monotonic()
+    done = unikit("compare", *words, "--", "sleep", "30")
+    assert done.returncode == 1 and expected in done.stderr
+    assert time.monotonic() - begin < 20
+
+
+def test_python_is_compared_and_its_pools_are_named() -> None:
+    """Most of what CPython asks for never reaches any allocator; readers should know."""
+    found = compared("--rounds", "1", "--no-latency", "--allocator", "tlsf", "--", sys.executable,
+                     "-c", "x = [bytes(1000) for _ in range(1000)]")
+    assert all(row["failures"] == [] for row in found["rows"])
+    assert any("PYTHONMALLOC=malloc" in note for note in found["notes"])
+
+
+def test_a_program_that_does_nothing_is_compared() -> None:
+    """No time and no request is no reason to fail."""
+    found = compared("--rounds", "1", "--allocator", "tlsf", "--", "true")
+    assert [len(row["runs"]) for row in found["rows"]] == [1, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ def draw(found: Comparison, path: Path) -> None:
     save(drawings(found), subject(found), path, lambda: _figure(found))
 
 
+def check(path: Path) -> None:
+    """Make sure that a picture can be written, before an hour is spent on its contents.
+
+    :raises InvalidArgument: the name's ending is not known, or there is no such folder.
+    :raises NotSupported: matplotlib is missing.
+    """
+    if path.suffix not in (".svg", ".png", ".pdf"):
+        raise InvalidArgument(f"{path.name}: give a name that ends in .svg, .png or .pdf")
+    if not path.absolute().parent.is_dir():
+        raise InvalidArgument(f"{path}: there is no folder {path.absolute().parent}")
+    if path.suffix != ".svg":
+        matplotlib()
+
+
 def save(made: Sequence[charts.Chart], title: str, path: Path, figure: Callable[[], Any]) -> None:
     """Write charts to a file: ``.svg`` as they are, ``.png`` and ``.pdf`` by matplotlib.
 
@@ -110,13 +125,12 @@ def save(made: Sequence[charts.Chart], title: str, path: Path, figure: Callable[
     :raises InvalidArgument: another ending.
     :raises NotSupported: matplotlib is missing.
     """
+    check(path)
     if path.suffix == ".svg":
         from unikit import cache
         cache.write(path, charts.standalone(made, title).encode())
-    elif path.suffix in (".png", ".pdf"):
-        figure().savefig(path, dpi=140, bbox_inches="tight")
     else:
-        raise InvalidArgument(f"{path.name}: give a name that ends in .svg, .png or .pdf")
+        figure().savefig(path, dpi=140, bbox_inches="tight")
 
 
 def matplotlib() -> Any:
@@ -125,8 +139,8 @@ def matplotlib() -> Any:
     :raises NotSupported: it is not installed; the message says what to do.
     """
     try:
-        import matplotlib as found
-        import matplotlib.figure
+        found = import_module("matplotlib")
+        import_module("matplotlib.figure")
     except ImportError as error:
         raise NotSupported("drawing .png and .pdf needs matplotlib: pip install 'unikit-os[plot]'; "
                            ".svg and --report need nothing") from error

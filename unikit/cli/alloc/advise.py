@@ -15,7 +15,7 @@ from unikit.alloc.lab.comparison import Comparison
 from unikit.alloc.lab.page import Page
 from unikit.alloc.lab.trace import Trace
 from unikit.cli.alloc import after_dashes, programs, references, replays, table
-from unikit.cli.alloc.compare import allocators, is_trace, progress, recorded
+from unikit.cli.alloc.compare import allocators, check_outputs, is_trace, progress, recorded
 from unikit.cli.alloc.references import Candidate
 from unikit.cli.alloc.rounds import Program
 from unikit.errors import InvalidArgument, NotFound, PlatformError
@@ -25,6 +25,7 @@ _HUGE = {"UNIKIT_ALLOC_HUGEPAGES": "1"}
 
 def do_advise(choice: argparse.Namespace) -> int:
     """Replay on all candidates and their variations; say what to use, with the evidence."""
+    check_outputs(choice)
     words = after_dashes(choice)
     with progress() as tell:
         if words is None and len(choice.program) == 1 and is_trace(Path(choice.program[0])):
@@ -33,7 +34,7 @@ def do_advise(choice: argparse.Namespace) -> int:
             words = choice.program if words is None else words
             tell("recording a run")
             trace, name = _recorded(words), shlex.join(words)
-        candidates, _ = allocators(choice)
+        candidates, _ = allocators(choice, tell)
         found = replays.of_trace(trace, [*candidates, *variations(candidates)],
                                  rounds=choice.rounds, seed=choice.seed, tell=tell)
     found.subject["trace"] = name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -36,6 +37,7 @@ _QUIET_S = 5.0  # a comparison that takes longer says what it is doing
 
 def do_compare(choice: argparse.Namespace) -> int:
     """Compare, print the table, write what else was asked for."""
+    check_outputs(choice)
     words = after_dashes(choice)
     if words is None and len(choice.program) == 1 and is_trace(Path(choice.program[0])):
         found = _trace(choice, Path(choice.program[0]))
@@ -60,13 +62,27 @@ def _trace(choice: argparse.Namespace, path: Path) -> Comparison:
         if getattr(choice, option):
             raise InvalidArgument(f"--{option} is for programs, and {path} is a trace")
     trace = Trace.load(path)
-    candidates, skipped = allocators(choice)
     with progress() as tell:
+        candidates, skipped = allocators(choice, tell)
         found = replays.of_trace(trace, candidates, rounds=choice.rounds, seed=choice.seed,
                                  cpu=_cpu(choice.pin), timeout=choice.timeout, tell=tell)
     found.subject["trace"] = str(path)
     found.notes = [f"{name} left out: {why}" for name, why in skipped.items()] + found.notes
     return found
+
+
+def check_outputs(choice: argparse.Namespace) -> None:
+    """Make sure beforehand that what was asked for can be written.
+
+    :raises InvalidArgument: a folder is missing, or a name has the wrong ending.
+    :raises NotSupported: matplotlib is needed and missing.
+    """
+    if choice.picture:
+        pictures.check(Path(choice.picture))
+    if choice.report:
+        path = Path(choice.report)
+        if not path.absolute().parent.is_dir():
+            raise InvalidArgument(f"{path}: there is no folder {path.absolute().parent}")
 
 
 def deliver(choice: argparse.Namespace, found: Comparison) -> None:
@@ -101,8 +117,8 @@ def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
         raise PlatformError(f"{words[0]} runs with no allocator but its own: {program.obstacle}")
     cpu = _cpu(choice.pin)
     subject = _subject(choice, words, cpu)
-    candidates, skipped = allocators(choice)
     with progress() as tell:
+        candidates, skipped = allocators(choice, tell)
         tell("warming up: glibc")
         base, seen = watched(subject, candidates[0], choice.timeout)
         _usable(words, base, seen)
@@ -176,13 +192,12 @@ def _subject(choice: argparse.Namespace, words: list[str], cpu: int | None) -> S
     for option in ("port", "ready", "metric", "here"):
         if getattr(choice, option):
             raise InvalidArgument(f"--{option} is for servers; give their load with --load")
-    return Program(words, cpu, verbose)
+    return Program(words, cpu, verbose, _say)
 
 
 def _cpu(wish: str | None) -> int | None:
     if wish is None:
         return None
-    import os
     allowed = os.sched_getaffinity(0)
     if wish == "auto":
         return quietest(allowed)
@@ -192,14 +207,15 @@ def _cpu(wish: str | None) -> int | None:
     return int(wish)
 
 
-def allocators(choice: argparse.Namespace) -> tuple[list[Candidate], dict[str, str]]:
+def allocators(choice: argparse.Namespace, tell: Callable[[str], None]
+               ) -> tuple[list[Candidate], dict[str, str]]:
     """Return what ``--allocator`` names or everything found, and what cannot be used, with why.
 
     :raises NotFound: there is nothing to compare with.
     """
     if choice.allocator:
         return references.named(choice.allocator), {}
-    found, skipped = references.everything()
+    found, skipped = references.everything(tell)
     if len(found) == 1:
         raise NotFound("no allocator but glibc's was found; install some: "
                        "apt-get install libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4")
@@ -232,7 +248,7 @@ def _with_own(candidates: list[Candidate], own: Path) -> list[Candidate]:
     Its own is a row without preloading; the baseline preloads glibc's; a library that would be
     preloaded and is its own already is not compared with itself.
     """
-    if own.resolve() == own and not own.name.partition(".so")[1]:
+    if ".so" not in own.name:
         raise PlatformError(f"the program brings an allocator of its own in {own}, which no "
                             "preloaded library can replace")
     places = {path.resolve(): name for name, path in references.installed().items()}
@@ -254,6 +270,9 @@ def _remarks(found: Comparison, program: programs.Program, own: Path | None) -> 
     if own is not None:
         found.notes.append(f"the program is linked to {own.name}; the glibc row preloads glibc's "
                            "allocator in its place")
+    if program.path.name.startswith("python") and not os.environ.get("PYTHONMALLOC"):
+        found.notes.append("CPython keeps objects of up to 512 bytes in pools of its own, whatever "
+                           "the allocator; PYTHONMALLOC=malloc gives it all of them")
     if program.inside:
         found.notes.append(f"an allocator ({program.inside}) is compiled into {program.path}: what "
                            "it serves is the same in every row")

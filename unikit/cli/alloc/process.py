@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from unikit.cli.alloc import native
 from unikit.errors import NoPermission, NotFound, PlatformError
 
+_LISTENING, _ACCEPTING = "0A", 0x10000  # as /proc/net/tcp and /proc/net/unix have them
 _KILLED_S = 10.0  # the launcher has that long to end everything after it was told so
 
 
@@ -194,3 +196,25 @@ def descendants(pid: int) -> list[int]:
     for each in found:
         found += children.get(each, [])
     return found
+
+
+def ports(pids: Iterable[int]) -> tuple[set[int], bool]:
+    """Return the TCP ports that processes listen on, and whether they do on a local socket."""
+    owned, tables = set(), ["", ""]
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            base = Path(f"/proc/{pid}")
+            for entry in os.scandir(base / "fd"):
+                with contextlib.suppress(OSError):
+                    match = re.match(r"socket:\[(\d+)\]", str(Path(entry.path).readlink()))
+                    if match:
+                        owned.add(match[1])
+            if owned and not tables[0]:
+                tables = [(base / "net/tcp").read_text() + (base / "net/tcp6").read_text(),
+                          (base / "net/unix").read_text()]
+    rows = [line.split() for line in tables[0].splitlines()]
+    found = {int(row[1].rpartition(":")[2], 16) for row in rows
+             if len(row) > 9 and row[3] == _LISTENING and row[9] in owned}
+    local = [line.split() for line in tables[1].splitlines()[1:]]
+    return found, any(len(row) > 6 and row[6] in owned and int(row[3], 16) & _ACCEPTING
+                      for row in local)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from unikit import registry
@@ -66,6 +67,7 @@ def glibc() -> Candidate:
     return Candidate("glibc", "baseline", version.removeprefix("glibc "))
 
 
+@functools.cache
 def installed() -> dict[str, Path]:
     """Return the allocators that this machine has installed, by name."""
     found: dict[str, Path] = {}
@@ -143,11 +145,16 @@ def components() -> list[type[Allocator]]:
             and record.id not in _NAMED_ONLY]
 
 
-def everything() -> tuple[list[Candidate], dict[str, str]]:
-    """Return every allocator found, the baseline first, and those that cannot be used, with why."""
+def everything(tell: Callable[[str], None] = lambda text: None
+               ) -> tuple[list[Candidate], dict[str, str]]:
+    """Return every allocator found, the baseline first, and those that cannot be used, with why.
+
+    :param tell: is told what takes time: libraries are compiled when first wanted.
+    """
     found = [glibc()]
     unusable: dict[str, str] = {}
     for record in components():
+        tell(f"making the preload library of {record.stem()}")
         try:
             found.append(_candidate(record.stem(), record_of(record.stem())))
         except UnikitError as error:
@@ -173,7 +180,11 @@ def named(words: Sequence[str]) -> list[Candidate]:
             problems += error.problems
     if problems:
         raise CompositionError(problems)
-    unique = {candidate.name: candidate for candidate in found}
+    unique: dict[str, Candidate] = {}
+    for each in found:
+        if unique.get(each.name, each).preload != each.preload:  # two files of one name
+            each = dataclasses.replace(each, name=str(each.preload[0]))
+        unique[each.name] = each
     return list(unique.values())
 
 

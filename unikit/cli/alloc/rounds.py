@@ -17,10 +17,11 @@ from typing import IO, Protocol
 
 from unikit.alloc.lab.comparison import Row, Run
 from unikit.cli.alloc import native
-from unikit.cli.alloc.process import Cost, Launch, ending, tail
+from unikit.cli.alloc.process import Cost, Launch, descendants, ending, ports, tail
 from unikit.cli.alloc.references import Candidate
 
 FEW = "fewer than 6 rounds: intervals span all values; fewer than 5 make nothing certain"
+_LONG_S = 10.0  # what runs longer at first may be a server
 _BUDGET_S, _FEWEST, _MOST = 60.0, 5, 25
 _TRIES = 2  # runs that an allocator may fail before it is left out of further rounds
 
@@ -62,11 +63,13 @@ class Program:
     :ivar words: program and arguments.
     :ivar cpu: the only CPU it may use, or ``None``.
     :ivar verbose: gets what it prints, or ``None``.
+    :ivar hint: gets advice while it runs for the first time, without a limit.
     """
 
     words: Sequence[str]
     cpu: int | None = None
     verbose: Callable[[str], None] | None = None
+    hint: Callable[[str], None] = lambda text: None
 
     def once(self, preload: Sequence[Path], number: int, timeout: float | None,
              environment: dict[str, str]) -> Result:
@@ -74,7 +77,10 @@ class Program:
         with tempfile.TemporaryFile() as printed, \
                 Launch(self.words, preload=preload, cpu=self.cpu, environment=environment,
                        output=printed if self.verbose else None, errors=printed) as launch:
-            cost = launch.wait(timeout)
+            cost = launch.wait(timeout or _LONG_S)
+            if cost is None and timeout is None:
+                self._look(launch)
+                cost = launch.wait()
             if cost is None:
                 launch.kill()
                 return Result(None, f"timeout after {timeout:.0f} s", tail(printed))
@@ -83,6 +89,14 @@ class Program:
             if cost.status != 0:
                 return Result(None, ending(cost.status), tail(printed))
             return Result(_run(number, cost), printed=tail(printed))
+
+
+    def _look(self, launch: Launch) -> None:
+        """Say so if what does not end looks like a server."""
+        found, _ = ports(descendants(launch.pid))
+        if found:
+            self.hint(f"it listens on port {', '.join(map(str, sorted(found)))}: a server that "
+                      "does not end by itself is compared with --load COMMAND; Ctrl-C ends this")
 
 
 def _run(number: int, cost: Cost) -> Run:

@@ -9,15 +9,14 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
 from unikit.alloc.lab.comparison import Run
-from unikit.cli.alloc.process import Cost, Launch, descendants, ending, tail
+from unikit.cli.alloc.process import Cost, Launch, descendants, ending, ports, tail
 from unikit.cli.alloc.rounds import Result
 
-_LISTENING, _ACCEPTING = "0A", 0x10000
 _POLL_S = 0.01
 _LOCAL_S = 0.3  # a server that has opened a local socket only may still open a port
 _ENDED = (0, -15, 143)  # exits that SIGTERM commonly has
@@ -46,28 +45,6 @@ def throughput(text: str, pattern: str | None = None) -> float | None:
         if found and all(found):
             return statistics.harmonic_mean(found)
     return None
-
-
-def ports(pids: Iterable[int]) -> tuple[set[int], bool]:
-    """Return the TCP ports that processes listen on, and whether they do on a local socket."""
-    owned, tables = set(), ["", ""]
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            base = Path(f"/proc/{pid}")
-            for entry in os.scandir(base / "fd"):
-                with contextlib.suppress(OSError):
-                    match = re.match(r"socket:\[(\d+)\]", str(Path(entry.path).readlink()))
-                    if match:
-                        owned.add(match[1])
-            if owned and not tables[0]:
-                tables = [(base / "net/tcp").read_text() + (base / "net/tcp6").read_text(),
-                          (base / "net/unix").read_text()]
-    rows = [line.split() for line in tables[0].splitlines()]
-    found = {int(row[1].rpartition(":")[2], 16) for row in rows
-             if len(row) > 9 and row[3] == _LISTENING and row[9] in owned}
-    local = [line.split() for line in tables[1].splitlines()[1:]]
-    return found, any(len(row) > 6 and row[6] in owned and int(row[3], 16) & _ACCEPTING
-                      for row in local)
 
 
 def memory(pid: int) -> int | None:

@@ -12,14 +12,17 @@ from unikit.alloc.lab import portrait
 from unikit.alloc.lab.replayer import Result, replay
 from unikit.alloc.lab.trace import Trace
 from unikit.cli.alloc import references, table
+from unikit.cli.alloc.compare import check_outputs
 from unikit.cli.output import progress
 from unikit.errors import InvalidArgument
 
 _SHOWN = 12
+_USUAL = ("shard", "tlsf")
 
 
 def do_show(choice: argparse.Namespace) -> int:
     """Print what a trace holds; draw it, write its page."""
+    check_outputs(choice)
     trace = Trace.load(choice.trace)
     replays = {}
     for name in (word for each in choice.allocator for word in each.split(",") if word):
@@ -33,8 +36,8 @@ def do_show(choice: argparse.Namespace) -> int:
         portrait.draw(found, Path(choice.picture))
         sys.stderr.write(f"unikit: wrote {choice.picture}\n")
     if choice.report:
-        if not replays:  # the page shows what fragmentation looks like on the default allocator
-            found = portrait.portrait(trace, {"tlsf": _replayed(trace, "tlsf")})
+        if not replays:  # the page shows what fragmentation looks like
+            found = portrait.portrait(trace, {name: _replayed(trace, name) for name in _USUAL})
         portrait.page(found).write(Path(choice.report))
         sys.stderr.write(f"unikit: wrote {choice.report}\n")
     return 0
