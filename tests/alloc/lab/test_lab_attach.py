@@ -49,13 +49,26 @@ def start() -> Iterator[Start]:
         process.communicate()
 
 
-def ask(process: subprocess.Popen[str]) -> tuple[int, int]:
-    """Return how many rounds the program did, and how many went wrong."""
+def ask(process: subprocess.Popen[str]) -> list[int]:
+    """Return how many rounds each of the program's threads did; none of its checks failed."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write("\n")
     process.stdin.flush()
-    done, wrong = process.stdout.readline().split()
-    return int(done), int(wrong)
+    wrong, *done = map(int, process.stdout.readline().split())
+    assert wrong == 0
+    return done
+
+
+def progress(process: subprocess.Popen[str]) -> int:
+    """Wait until every thread got on; return how many rounds they did meanwhile, at least."""
+    first = ask(process)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        now = ask(process)
+        if all(after > before + 1 for before, after in zip(first, now, strict=True)):
+            return sum(now) - sum(first)
+    raise AssertionError(f"a thread stands still: {first}, {now}")
 
 
 @pytest.mark.parametrize("flags", [(), ("-Wl,-z,now,-z,relro", "-pie"), ("-Wl,-z,lazy", "-no-pie"),
@@ -69,26 +82,19 @@ def test_threads_that_never_pause_are_recorded_and_go_on(start: Start, tmp_path:
     assert Path(f"/proc/{process.pid}/maps").read_text().count("libunikit-attach") == 0
     for _ in range(2):
         with attach.Recording(process.pid, tmp_path / "work.trace") as recording:
-            first, _ = ask(process)
-            time.sleep(0.03)
-            last, wrong = ask(process)
+            rounds = progress(process)
         trace = recording.trace
         assert trace is not None and trace.complete
-        assert wrong == 0
-        assert last > first, "it stands still while it is recorded"
         summary = trace.summary()
-        assert summary.operations >= last - first
+        assert summary.operations >= rounds
         assert len(trace.threads) == 4
         assert {thread.id for thread in trace.threads} <= set(map(int, os.listdir(  # noqa: PTH208
             f"/proc/{process.pid}/task")))
         assert (trace.lost, trace.damaged) == (0, 0)
         assert trace.foreign <= 4 * 256, "blocks from before are as many as the program keeps"
         assert {site.name.partition("+")[0] for site in trace.sites[1:]} == {"work"}
-        assert max(recording.stops) < 2.0
-        after, wrong = ask(process)
-        time.sleep(0.02)
-        final, wrong = ask(process)
-        assert final > after and wrong == 0
+        assert len(recording.stops) == 2
+        progress(process)
     assert len(list(tmp_path.glob("work.trace*"))) == 1
     words = Path(f"/proc/{process.pid}/maps").read_text()
     assert len({line.split()[5] for line in words.splitlines() if "libunikit-attach" in line}) == 1
@@ -176,7 +182,7 @@ def test_what_cannot_be_recorded_is_said_with_the_remedy(start: Start, tmp_path:
     static = start(compiled(tmp_path, "work", "-static"), 1)
     assert static.stdout is not None and static.stdout.readline() == "ready\n"
     with refused(NotSupported, "statically", static.pid, tmp_path):
-        assert ask(static)[1] == 0
+        assert len(ask(static)) == 1
     halted = start(compiled(tmp_path, "work"), 1)
     assert halted.stdout is not None and halted.stdout.readline() == "ready\n"
     os.kill(halted.pid, signal.SIGSTOP)
@@ -209,7 +215,7 @@ def test_a_process_that_is_traced_already_is_left_alone(start: Start, tmp_path: 
             pass
     finally:
         thread.release()
-    assert ask(process)[1] == 0
+    assert len(ask(process)) == 1
 
 
 @pytest.mark.root
@@ -245,6 +251,6 @@ def test_root_records_the_process_of_another_user(start: Start, tmp_path: Path) 
         with attach.Recording(process.pid, tmp_path / "other.trace") as recording:
             time.sleep(0.1)
         assert recording.trace is not None and len(recording.trace) > 100
-        assert ask(process)[1] == 0
+        assert len(ask(process)) == 1
     finally:
         Path("/tmp/unikit-test-work").unlink()

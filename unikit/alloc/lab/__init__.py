@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unikit.alloc.lab.policy import Policy as Policy
     from unikit.alloc.lab.policy import Simulated as Simulated
     from unikit.alloc.lab.policy import check_policy as check_policy
+    from unikit.alloc.lab.policy import make_random as make_random
     from unikit.alloc.lab.policy import simulate as simulate
     from unikit.alloc.lab.replayer import Latency as Latency
     from unikit.alloc.lab.replayer import Result as Result
@@ -31,16 +32,16 @@ if TYPE_CHECKING:
     from unikit.alloc.lab.trace import Trace as Trace
 
 _HOME = {
-    "BestFit": "policies", "Event": "trace", "Latency": "replayer", "Op": "trace", "Policy":
-    "policy", "Result": "replayer", "Sample": "replayer", "Shape": "shape", "Simulated":
-    "policy", "Site": "symbols", "SizeClasses": "policies", "Summary": "trace", "Thread":
-    "trace", "Trace": "trace", "check_policy": "policy", "replay": "replayer",
-    "replay_in_image": "places", "simulate": "policy",
+    "BestFit": "policies", "Event": "trace", "Latency": "replayer", "Op": "trace",
+    "Policy": "policy", "Result": "replayer", "Sample": "replayer", "Shape": "shape",
+    "Simulated": "policy", "Site": "symbols", "SizeClasses": "policies", "Summary": "trace",
+    "Thread": "trace", "Trace": "trace", "check_policy": "policy", "make_random": "policy",
+    "replay": "replayer", "replay_in_image": "places", "simulate": "policy",
 }
 
 __all__ = ["BestFit", "Event", "Latency", "Op", "Policy", "Result", "Sample", "Shape", "Simulated",
-           "Site", "SizeClasses", "Summary", "Thread", "Trace", "check_policy", "replay",
-           "replay_in_image", "simulate"]
+           "Site", "SizeClasses", "Summary", "Thread", "Trace", "check_policy", "make_random",
+           "replay", "replay_in_image", "simulate"]
 
 
 def __getattr__(name: str) -> Any:
