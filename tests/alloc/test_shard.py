@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from unikit.alloc import Heap, Shard
-from unikit.errors import Corrupt, OutOfMemory
+from unikit.errors import Corrupt, OutOfMemory, Panic
+from unikit.ffi import load
 from unikit.testing import check_allocator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,3 +159,119 @@ def test_threads_free_each_others_blocks(variant: str, rounds: int, tmp_path: Pa
     main = ROOT / "tests/alloc/shard_threads.c"
     said = run(program(tmp_path, variant, main, flags=("-pthread",)), rounds, 3)
     assert f"{3 * 4 * rounds} allocations" in said
+
+
+# ---- hardening -----------------------------------------------------------------------------------
+
+SWITCHES = ("checks", "links", "canary", "poison", "shuffle", "quarantine")
+BLOCK = 1000
+
+
+def free(heap: Heap, address: int) -> None:
+    """Free any address, as C could; raise what the allocator panics with."""
+    heap._lib.kit_alloc_free(heap._ptr, heap._ffi.cast("void *", address), 2**64 - 1, 0)
+    load.check_panic("freeing")
+
+
+def take(heap: Heap, size: int) -> int:
+    """Allocate as C would, without an object that guards the block."""
+    address = heap._lib.kit_alloc_alloc(heap._ptr, size, 0)
+    load.check_panic("allocating")
+    assert address
+    return int(heap._ffi.cast("uintptr_t", address))
+
+
+def write(heap: Heap, address: int, data: bytes) -> None:
+    """Write anywhere."""
+    heap._ffi.memmove(heap._ffi.cast("char *", address), data, len(data))
+
+
+@pytest.mark.parametrize("switch", [*SWITCHES, "hardened"])
+def test_conforms_hardened(switch: str) -> None:
+    """No switch changes what an allocator must do."""
+    record = Shard(**{switch: 5 if switch == "quarantine" else True})
+    assert check_allocator(record, ["64K", "300K"], offsets=[0, 8]).checks > 100_000
+
+
+@pytest.mark.parametrize("size", [40, BLOCK, 16384, 300_000])
+@pytest.mark.parametrize("offset", [1, 16])
+def test_checks_refuse_what_is_no_block(size: int, offset: int) -> None:
+    """An address within a block, or outside all memory, is not freed."""
+    with Shard(checks=True).open("16M") as heap:
+        block = take(heap, size)
+        with pytest.raises(Panic, match="alloc.shard: not a block in use"):
+            free(heap, block + offset)
+        stack = heap._ffi.new("char[64]")
+        with pytest.raises(Panic, match="alloc.shard: not a block of this allocator"):
+            free(heap, int(heap._ffi.cast("uintptr_t", stack)))
+        free(heap, block)
+        assert heap.stats().used == 0
+
+
+@pytest.mark.parametrize("size", [1, 40, BLOCK, 16384, 300_000])
+def test_a_canary_finds_one_byte_too_many(size: int) -> None:
+    """Not the class but the request is what counts, byte by byte."""
+    with Shard(canary=True).open("16M") as heap:
+        block = take(heap, size)
+        write(heap, block, b"x" * size)
+        free(heap, block)
+        block = take(heap, size)
+        write(heap, block, b"x" * (size + 1))
+        with pytest.raises(Panic, match="alloc.shard: written to behind its end"):
+            free(heap, block)
+
+
+@pytest.mark.parametrize("record", [Shard(canary=True), Shard(quarantine=4)], ids=repr)
+@pytest.mark.parametrize("size", [40, BLOCK])
+def test_a_block_freed_twice_is_found(record: Shard, size: int) -> None:
+    """By its seal, or because it still waits."""
+    with record.open("16M") as heap:
+        take(heap, size)
+        block = take(heap, size)
+        free(heap, block)
+        with pytest.raises(Panic, match="alloc.shard: freed twice"):
+            free(heap, block)
+
+
+@pytest.mark.parametrize("size", [40, BLOCK, 16384, 300_000])
+def test_a_write_after_free_is_found_when_the_block_has_waited(size: int) -> None:
+    """Poison must be as it was; three more frees and it is looked at."""
+    with Shard(poison=True, quarantine=3).open("16M") as heap:
+        block, *others = (take(heap, size) for _ in range(4))
+        free(heap, block)
+        write(heap, block + 8, b"x")
+        for other in others[:2]:
+            free(heap, other)
+        with pytest.raises(Panic, match="alloc.shard: written to after it was freed"):
+            free(heap, others[2])
+
+
+def test_poison_leaves_nothing_to_read() -> None:
+    """A secret does not outlive its block."""
+    with Shard(poison=True).open("16M") as heap:
+        for size in (40, BLOCK, 300_000):
+            block = take(heap, size)
+            write(heap, block, b"secret! " * (size // 8))
+            free(heap, block)
+            assert b"ecret" not in bytes(heap._ffi.buffer(
+                heap._ffi.cast("char *", block), size))
+
+
+def test_a_link_out_of_its_slab_is_not_followed() -> None:
+    """What was written over a free block's link must not become an address that is given out."""
+    with Shard(links=True).open("16M") as heap:
+        blocks = [take(heap, 64) for _ in range(4)]
+        free(heap, blocks[0])
+        free(heap, blocks[1])
+        write(heap, blocks[1], bytes(range(8)))
+        with pytest.raises(Panic, match="alloc.shard: written to after it was freed"):
+            take(heap, 64)
+
+
+def test_shuffled_blocks_do_not_come_in_order() -> None:
+    """Whoever overflows a block does not know whose comes next."""
+    with Shard(shuffle=True).open("16M") as heap:
+        addresses = [take(heap, 64) for _ in range(200)]
+        assert len(set(addresses)) == 200
+        rising = sum(b - a == 64 for a, b in zip(addresses, addresses[1:], strict=False))
+        assert rising < 198

@@ -18,9 +18,26 @@ class Shard(Allocator):
     id = "alloc.shard"
     features = frozenset({"reuses", "bounded", "owns", "walk", "add_region", "unsized", "threads",
                           "pages", "resize", "zeroed"})
-    sources = ("shard.c", "slab.c", "face.c", "large.c", "back.c", "pages.c", "check.c")
+    sources = ("shard.c", "slab.c", "face.c", "large.c", "back.c", "pages.c", "hard.c",
+               "check.c")
     reference = ("Leijen, Zorn, de Moura, Mimalloc: free list sharding in action, APLAS 2019; "
                  "Lietar et al., snmalloc: a message passing allocator, ISMM 2019; Masmano, "
                  "Ripoll, Crespo, Real, TLSF, ECRTS 2004")
 
     pool: int | str = option(0, "bytes to manage; 0: all there is", kind="size", unit="bytes")
+    hardened: bool | str = option(
+        False, "all that follows, with 8 blocks in quarantine", kind="bool")
+    checks: bool | str = option(
+        False, "what is freed must be the start of a block in use", kind="bool")
+    links: bool | str = option(
+        False, "encoded links of free blocks, which must lead into their slab", kind="bool")
+    canary: bool | str = option(
+        False, "writes behind the bytes that were asked for, and blocks freed twice, are found "
+        "when the block is freed; 8 bytes per block", kind="bool")
+    poison: bool | str = option(
+        False, "freed blocks are overwritten, up to 1 MiB of them", kind="bool")
+    shuffle: bool | str = option(
+        False, "neighbours are not given out in order", kind="bool")
+    quarantine: int = option(
+        0, "so many freed blocks of each thread wait before they are used again; with poison, "
+        "writes to them are found", maximum=64)

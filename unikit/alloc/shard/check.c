@@ -42,8 +42,8 @@ static SHARD_RACY void check_add_faces(const struct shard_heap *heap, struct kit
     for (const struct shard_face *face = &heap->first; face; face = face->next) {
         out->allocations += face->allocations;
         out->failures += face->failures;
-        bytes += face->sent_bytes - face->came_bytes;
-        blocks += face->sent - face->came;
+        bytes += face->sent_bytes - face->came_bytes + face->held_bytes;
+        blocks += face->sent - face->came + face->held_count;
         for (unsigned class = 0; class < SHARD_CLASSES; class ++)
             if (face->bins[class].active)
                 out->allocations += face->bins[class].active->allocs;
@@ -62,6 +62,7 @@ void shard_stats(const struct kit_alloc *a, struct kit_alloc_stats *out)
 {
     struct shard_face *face = shard_face_of(a);
     struct shard_heap *heap = face->heap;
+    shard_hard_flush(face);
     shard_flush(face, false); /* as a request would that finds no memory */
     *out = (struct kit_alloc_stats){.used = 0};
     shard_lock(heap);
@@ -69,6 +70,8 @@ void shard_stats(const struct kit_alloc *a, struct kit_alloc_stats *out)
     check_add_faces(heap, out);
     out->capacity = heap->capacity;
     out->largest_free = shard_back_largest(heap) << heap->shift;
+    if (out->largest_free && heap->harden & SHARD_CANARY)
+        out->largest_free -= SHARD_SEAL;
     heap->peak = heap->peak > out->used ? heap->peak : out->used;
     out->peak = heap->peak;
     shard_unlock(heap);
@@ -86,7 +89,7 @@ static uint32_t check_mark_free(const struct shard_heap *heap, const struct shar
     memset(marks, 0, WORDS * sizeof *marks);
     for (uint32_t i = run->carved; i < run->capacity; i++)
         marks[i / 64] |= UINT64_C(1) << (i % 64);
-    for (const struct shard_block *block = run->free; block; block = block->next) {
+    for (const struct shard_block *block = run->free; block; block = shard_next(heap, block)) {
         size_t offset = (uintptr_t)block - start, index = offset / run->size;
         if (offset % run->size || index >= run->carved || marks[index / 64] >> (index % 64) & 1)
             return UINT32_MAX;

@@ -19,7 +19,7 @@
  * Cost: O(1) each, receive and send O(batches), hold included; detach O(blocks to bring home). */
 #include <unikit/alloc/shard/shard.h>
 
-void shard_face_init(struct shard_face *face, struct shard_heap *heap)
+void shard_face_init(struct shard_face *face, struct shard_heap *heap, struct shard_held *held)
 {
     struct kit_alloc alloc = heap->first.alloc;
     memset(face, 0, sizeof *face);
@@ -35,6 +35,7 @@ void shard_face_init(struct shard_face *face, struct shard_heap *heap)
         face->extent = (size_t)region->pages << heap->shift;
         face->map = region->map;
     }
+    face->held = held;
     atomic_init(&face->inbox, NULL);
     face->attached = true;
 }
@@ -47,9 +48,9 @@ static void face_post(struct shard_face *face, struct shard_out *out)
 {
     struct shard_face *owner = out->run->owner;
     struct shard_block *first = out->first, *head;
-    out->last->next = (struct shard_block *)out->count;
     if (out->count > 1)
-        first->next->link = out->last;
+        shard_next(face->heap, first)->link = out->last;
+    shard_set_next(face->heap, out->last, (struct shard_block *)out->count);
     face->sent += out->count;
     face->sent_bytes += out->count * out->run->size;
     out->run = NULL;
@@ -69,7 +70,7 @@ void shard_free_remote(struct shard_face *face, struct shard_run *run, struct sh
             face_post(face, out);
         *out = (struct shard_out){.run = run, .last = block};
     }
-    block->next = out->first;
+    shard_set_next(face->heap, block, out->first);
     out->first = block;
     if (++out->count == SHARD_BATCH || out->count * run->size >= SHARD_BATCH_BYTES)
         face_post(face, out);
@@ -91,9 +92,9 @@ static void face_join(struct shard_face *face)
     struct shard_block *first = face->batches, *last = first;
     struct shard_run *run = shard_run_of(face->heap, first);
     face->batches = first->link;
-    if ((uintptr_t)first->next > SHARD_BATCH)
-        last = first->next->link;
-    uint32_t count = (uint32_t)(uintptr_t)last->next;
+    if ((uintptr_t)shard_next(face->heap, first) > SHARD_BATCH)
+        last = shard_next(face->heap, first)->link;
+    uint32_t count = (uint32_t)(uintptr_t)shard_next(face->heap, last);
     face->came += count;
     face->came_bytes += (size_t)count * run->size;
     shard_join(face, run, first, last, count);
@@ -113,8 +114,10 @@ void shard_receive(struct shard_face *face, size_t batches)
 
 SHARD_COLD void shard_settle(struct shard_heap *heap)
 {
-    for (struct shard_face *face = &heap->first; face; face = face->next)
+    for (struct shard_face *face = &heap->first; face; face = face->next) {
+        shard_hard_flush(face);
         shard_send(face);
+    }
     for (struct shard_face *face = &heap->first; face; face = face->next)
         shard_receive(face, SIZE_MAX);
 }
@@ -127,11 +130,12 @@ SHARD_COLD int shard_attach(struct kit_alloc *a, struct kit_alloc **out)
 {
     struct shard_heap *heap = shard_heap_of(a);
     struct shard_face *face;
+    size_t size = sizeof *face + (heap->quarantine ? SHARD_HELD * sizeof *face->held : 0);
     shard_lock(heap);
     for (face = heap->first.next; face && face->attached; face = face->next)
         ;
     if (!face) {
-        struct shard_run *run = shard_back_alloc(heap, shard_pages_of(heap, sizeof *face), 0);
+        struct shard_run *run = shard_back_alloc(heap, shard_pages_of(heap, size), 0);
         if (!run) {
             shard_unlock(heap);
             return KIT_ENOMEM;
@@ -139,7 +143,7 @@ SHARD_COLD int shard_attach(struct kit_alloc *a, struct kit_alloc **out)
         run->kind = SHARD_FACE;
         heap->capacity -= (size_t)run->pages << heap->shift;
         face = (void *)shard_start(heap, run);
-        shard_face_init(face, heap);
+        shard_face_init(face, heap, (struct shard_held *)(face + 1));
         face->next = heap->first.next;
         heap->first.next = face;
     }
@@ -152,6 +156,7 @@ SHARD_COLD int shard_attach(struct kit_alloc *a, struct kit_alloc **out)
 SHARD_COLD void shard_detach(struct kit_alloc *a)
 {
     struct shard_face *face = shard_face_of(a);
+    shard_hard_flush(face);
     shard_send(face);
     shard_receive(face, SIZE_MAX);
     shard_flush(face, true);

@@ -41,6 +41,7 @@ void *shard_large(struct shard_face *face, size_t size, size_t align)
     if (shard_map(heap, pages + (align >> heap->shift)))
         block = large_run(face, pages, align);
     if (!block) {
+        shard_hard_flush(face);
         shard_send(face);
         shard_receive(face, SIZE_MAX);
         shard_flush(face, true);
@@ -62,11 +63,12 @@ size_t shard_usable_size(const struct kit_alloc *a, const void *block, size_t si
 {
     const struct shard_heap *heap = shard_heap_of(a);
     (void)size;
+    if (KIT_UNLIKELY(heap->harden))
+        return shard_hard_size(heap, (void *)(uintptr_t)block);
     return shard_block_size(heap, shard_run_of(heap, block));
 }
 
-/* Whether the block's run has, or now gets, room for exactly this size. */
-static bool large_fits(struct shard_heap *heap, struct shard_run *run, size_t new_size)
+bool shard_fits(struct shard_heap *heap, struct shard_run *run, size_t new_size)
 {
     if (shard_is_slab(run))
         return new_size <= run->size;
@@ -89,7 +91,9 @@ bool shard_resize(struct kit_alloc *a, void *block, size_t old_size, size_t new_
 {
     struct shard_heap *heap = shard_heap_of(a);
     (void)old_size, (void)align;
-    return large_fits(heap, shard_run_of(heap, block), new_size);
+    if (KIT_UNLIKELY(heap->harden))
+        return shard_hard_resize(heap, block, new_size);
+    return shard_fits(heap, shard_run_of(heap, block), new_size);
 }
 
 void *shard_realloc(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
@@ -98,14 +102,15 @@ void *shard_realloc(struct kit_alloc *a, void *block, size_t old_size, size_t ne
     if (!block)
         return shard_alloc(a, new_size, align);
     struct shard_heap *heap = shard_heap_of(a);
-    struct shard_run *run = shard_run_of(heap, block);
-    size_t usable = shard_block_size(heap, run);
-    bool wasteful = shard_is_slab(run) && new_size < usable / 2 && usable > 4 * SHARD_UNIT;
-    if (!wasteful && large_fits(heap, run, new_size))
+    size_t usable = shard_usable_size(a, block, KIT_ALLOC_UNKNOWN);
+    bool wasteful = new_size < usable / 2 && usable > 4 * SHARD_UNIT &&
+                    shard_is_slab(shard_run_of(heap, block));
+    if (!wasteful && shard_resize(a, block, old_size, new_size, align))
         return block;
     void *fresh = shard_alloc(a, new_size, old_size == KIT_ALLOC_UNKNOWN ? 0 : align);
     if (!fresh && wasteful) { /* it stays: that is no failure */
         shard_face_of(a)->failures--;
+        shard_resize(a, block, old_size, new_size, align);
         return block;
     }
     if (!fresh)

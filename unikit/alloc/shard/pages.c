@@ -114,6 +114,7 @@ SHARD_COLD size_t shard_tick(struct kit_alloc *a)
     struct shard_face *face = shard_face_of(a);
     struct shard_heap *heap = face->heap;
     size_t given = 0;
+    shard_hard_flush(face);
     shard_send(face);
     shard_receive(face, RUNS);
     if (!heap->pages)
@@ -161,6 +162,7 @@ SHARD_COLD size_t shard_trim(struct kit_alloc *a, size_t keep)
     struct shard_face *face = shard_face_of(a);
     struct shard_heap *heap = face->heap;
     size_t given = 0;
+    shard_hard_flush(face);
     shard_send(face);
     shard_receive(face, SIZE_MAX);
     shard_flush(face, true);

@@ -24,7 +24,17 @@
  * memory), and blocks freed twice. */
 #include <unikit/alloc/shard/shard.h>
 
-enum { OPTION_POOL };
+enum {
+    OPTION_POOL,
+    OPTION_HARDENED,
+    OPTION_CHECKS,
+    OPTION_LINKS,
+    OPTION_CANARY,
+    OPTION_POISON,
+    OPTION_SHUFFLE,
+    OPTION_QUARANTINE,
+    QUARANTINE = 8, /* of a hardened heap, unless another number is given */
+};
 
 /* ---- the other ways
  * ------------------------------------------------------------------------------
@@ -38,6 +48,7 @@ static SHARD_COLD void *shard_scarce(struct shard_face *face, unsigned class, si
     if (shard_map(face->heap, SHARD_SLAB_PAGES))
         block = shard_refill(face, class);
     if (!block) {
+        shard_hard_flush(face);
         shard_send(face);
         shard_receive(face, SIZE_MAX);
         shard_flush(face, true);
@@ -60,8 +71,7 @@ static unsigned shard_aligned_class(size_t size, size_t align)
     return class;
 }
 
-static __attribute__((noinline)) void *shard_alloc_otherwise(struct shard_face *face, size_t size,
-                                                             size_t align)
+void *shard_plain_alloc(struct shard_face *face, size_t size, size_t align)
 {
     void *block;
     unsigned class;
@@ -70,12 +80,8 @@ static __attribute__((noinline)) void *shard_alloc_otherwise(struct shard_face *
     } else {
         class = align <= SHARD_UNIT ? shard_class(size + !size) : shard_aligned_class(size, align);
         struct shard_run *run = face->bins[class].active;
-        if (run && run->free) {
-            block = run->free;
-            run->free = run->free->next;
-            run->allocs++;
-            return block;
-        }
+        if (run && run->free)
+            return shard_take(face->heap, run);
         block = shard_refill(face, class);
         if (KIT_UNLIKELY(!block))
             block = shard_scarce(face, class, size, align);
@@ -85,10 +91,8 @@ static __attribute__((noinline)) void *shard_alloc_otherwise(struct shard_face *
     return block;
 }
 
-static __attribute__((noinline)) void shard_free_otherwise(struct shard_face *face, void *block)
+void shard_plain_free(struct shard_face *face, void *block)
 {
-    if (!block)
-        return;
     struct shard_run *run = shard_run_of(face->heap, block);
     if (!shard_is_slab(run))
         shard_large_free(face->heap, run);
@@ -96,6 +100,24 @@ static __attribute__((noinline)) void shard_free_otherwise(struct shard_face *fa
         shard_put(face, run, block);
     else
         shard_free_remote(face, run, block);
+}
+
+static __attribute__((noinline)) void *shard_alloc_otherwise(struct shard_face *face, size_t size,
+                                                             size_t align)
+{
+    if (KIT_UNLIKELY(face->heap->harden))
+        return shard_hard_alloc(face, size, align);
+    return shard_plain_alloc(face, size, align);
+}
+
+static __attribute__((noinline)) void shard_free_otherwise(struct shard_face *face, void *block)
+{
+    if (!block)
+        return;
+    if (KIT_UNLIKELY(face->heap->harden))
+        shard_hard_free(face, block);
+    else
+        shard_plain_free(face, block);
 }
 
 /* ---- the quick ways
@@ -166,6 +188,20 @@ static uint8_t shard_shift(size_t size)
     return size < (48 << 10) ? 9 : size < (192 << 10) ? 10 : SHARD_PAGE_SHIFT;
 }
 
+static void shard_harden(struct shard_heap *heap, const uint64_t *options)
+{
+    uint64_t all = options[OPTION_HARDENED], wait = options[OPTION_QUARANTINE];
+    for (unsigned i = 0; i < OPTION_QUARANTINE - OPTION_CHECKS; i++)
+        heap->harden |= (uint8_t)((all | options[OPTION_CHECKS + i]) << i);
+    wait = wait ? wait : all * QUARANTINE;
+    heap->quarantine = (uint8_t)(wait < SHARD_HELD ? wait : SHARD_HELD);
+    heap->harden |= heap->quarantine ? SHARD_QUARANTINE : 0;
+    /* Where the memory lies is all the chance there is. */
+    heap->secret = ((uintptr_t)heap * UINT64_C(0xd1342543de82ef95)) ^ (uintptr_t)heap >> 12;
+    heap->key = heap->harden & SHARD_LINKS ? heap->secret | 1 : 0;
+    heap->quick = heap->quick && !heap->harden;
+}
+
 static SHARD_COLD int shard_open(const uint64_t *options, void *memory, size_t size,
                                  struct kit_alloc **out)
 {
@@ -181,15 +217,18 @@ static SHARD_COLD int shard_open(const uint64_t *options, void *memory, size_t s
     atomic_flag_clear(&heap->lock);
     heap->shift = shard_shift(end - start);
     heap->quick = heap->shift == SHARD_PAGE_SHIFT;
-    heap->heads = (void *)(heap + 1);
+    shard_harden(heap, options);
+    struct shard_held *held = (void *)(heap + 1);
+    heap->heads = (void *)(held + (heap->quarantine ? SHARD_HELD : 0));
     heap->bins = SHARD_BINS;
-    if (!heap->quick) /* regions that are added may be larger; they share the last bin */
+    if (heap->shift !=
+        SHARD_PAGE_SHIFT) /* regions that are added may be larger; they share the last bin */
         heap->bins = shard_back_bin(heap, (end - start) >> (heap->shift - 4)) + 1;
     int result = shard_region_add(heap, (uintptr_t)(heap->heads + heap->bins), end);
     if (result < 0)
         return result;
     KIT_ALLOC_BIND(&heap->first.alloc, &shard_ops);
-    shard_face_init(&heap->first, heap);
+    shard_face_init(&heap->first, heap, held);
     *out = &heap->first.alloc;
     return 0;
 }

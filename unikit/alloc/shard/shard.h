@@ -38,6 +38,7 @@ enum {
     SHARD_REGIONS = 8,
     SHARD_OUT = 16,           /* slabs for which a face gathers blocks of others */
     SHARD_BATCH = 32,         /* blocks that travel together, ... */
+    SHARD_HELD = 64,          /* most blocks in the quarantine of a face */
     SHARD_BATCH_BYTES = 8192, /* or so many bytes */
 };
 
@@ -70,6 +71,23 @@ enum shard_state {
 struct shard_block {
     struct shard_block *next;
     struct shard_block *link;
+};
+
+/* Hardening (hard.c). */
+enum {
+    SHARD_CHECKS = 1,
+    SHARD_LINKS = 2,
+    SHARD_CANARY = 4,
+    SHARD_POISON = 8,
+    SHARD_SHUFFLE = 16,
+    SHARD_QUARANTINE = 32,
+    SHARD_SEAL = 8, /* bytes that a canary takes from each block */
+};
+
+/* A freed block that waits, and how many bytes of it were asked for. */
+struct shard_held {
+    void *block;
+    size_t size, whole;
 };
 
 /* What a free run holds, in `dirty`. */
@@ -143,6 +161,9 @@ struct shard_face {
     struct shard_face *next;     /* all faces */
     struct shard_block *batches; /* taken from the inbox, not yet joined to their slabs */
     struct shard_out out[SHARD_OUT];
+    struct shard_held *held; /* a ring, if there is a quarantine */
+    uint32_t held_at, held_count;
+    size_t held_bytes;
     _Alignas(64) _Atomic(struct shard_block *) inbox;
 };
 
@@ -162,9 +183,13 @@ struct shard_region {
 struct shard_heap {
     struct shard_face first; /* at the start: the two share a page */
     atomic_flag lock;
-    uint8_t shift;  /* of a page */
-    bool quick;     /* whether the quick ways may be taken */
-    uint32_t count; /* regions, gaps included */
+    uint8_t shift;      /* of a page */
+    bool quick;         /* whether the quick ways may be taken */
+    uint8_t harden;     /* SHARD_CHECKS ... */
+    uint8_t quarantine; /* blocks that wait in each face */
+    uintptr_t key;      /* of links; 0 where they are plain */
+    uintptr_t secret;   /* of seals and of the order of blocks */
+    uint32_t count;     /* regions, gaps included */
     uint32_t bins;
     uint64_t words; /* bit per word of `bits` */
     uint64_t bits[(SHARD_BINS + 63) / 64];
@@ -241,6 +266,19 @@ KIT_INLINE SHARD_RACY uint32_t shard_used(const struct shard_run *run)
     return run->state == SHARD_FULL ? run->carved : run->due;
 }
 
+/* The links of free blocks, encoded where the heap is hardened. */
+KIT_INLINE void shard_set_next(const struct shard_heap *heap, struct shard_block *block,
+                               struct shard_block *next)
+{
+    block->next = (struct shard_block *)((uintptr_t)next ^ heap->key);
+}
+
+KIT_INLINE struct shard_block *shard_next(const struct shard_heap *heap,
+                                          const struct shard_block *block)
+{
+    return (struct shard_block *)((uintptr_t)block->next ^ heap->key);
+}
+
 /* ---- the lock of all that faces share ----------------------------------------------------------
  */
 
@@ -290,6 +328,8 @@ size_t shard_trim(struct kit_alloc *a, size_t keep);
 void *shard_refill(struct shard_face *face, unsigned class);
 /* A block of any larger class, where there is memory for nothing else. */
 void *shard_larger(struct shard_face *face, unsigned class);
+/* The first free block of an active slab that has one. */
+void *shard_take(const struct shard_heap *heap, struct shard_run *run);
 /* What is due when as many blocks of an own slab were freed as it waited for. */
 void shard_due(struct shard_face *face, struct shard_run *run);
 /* Gives a block of an own slab back. */
@@ -303,7 +343,7 @@ void shard_flush(struct shard_face *face, bool all);
 /* ---- face.c: faces, and blocks that were freed through another one -----------------------------
  */
 
-void shard_face_init(struct shard_face *face, struct shard_heap *heap);
+void shard_face_init(struct shard_face *face, struct shard_heap *heap, struct shard_held *held);
 void shard_free_remote(struct shard_face *face, struct shard_run *run, struct shard_block *block);
 /* Takes in up to `batches` batches of blocks that others have freed. */
 void shard_receive(struct shard_face *face, size_t batches);
@@ -322,6 +362,8 @@ void shard_settle(struct shard_heap *heap);
 struct shard_run *shard_run_of(const struct shard_heap *heap, const void *block);
 void *shard_large(struct shard_face *face, size_t size, size_t align);
 void shard_large_free(struct shard_heap *heap, struct shard_run *run);
+/* Whether the block's run has, or now gets, room for exactly this size. */
+bool shard_fits(struct shard_heap *heap, struct shard_run *run, size_t size);
 void *shard_realloc(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
                     size_t align);
 bool shard_resize(struct kit_alloc *a, void *block, size_t old_size, size_t new_size, size_t align);
@@ -333,6 +375,22 @@ size_t shard_usable_size(const struct kit_alloc *a, const void *block, size_t si
 
 void *shard_alloc(struct kit_alloc *a, size_t size, size_t align);
 void shard_free(struct kit_alloc *a, void *block, size_t size, size_t align);
+
+/* The same without hardening, and without what the quick ways do. */
+void *shard_plain_alloc(struct shard_face *face, size_t size, size_t align);
+void shard_plain_free(struct shard_face *face, void *block);
+
+/* ---- hard.c ------------------------------------------------------------------------------------
+ */
+
+void *shard_hard_alloc(struct shard_face *face, size_t size, size_t align);
+void shard_hard_free(struct shard_face *face, void *block);
+size_t shard_hard_size(const struct shard_heap *heap, void *block);
+bool shard_hard_resize(struct shard_heap *heap, void *block, size_t new_size);
+void shard_hard_flush(struct shard_face *face); /* frees all that waits */
+/* Whether a link may stand in a free block of this slab. */
+bool shard_hard_links(const struct shard_heap *heap, const struct shard_run *run,
+                      const struct shard_block *next);
 
 /* ---- check.c -----------------------------------------------------------------------------------
  */

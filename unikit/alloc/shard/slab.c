@@ -121,7 +121,7 @@ void shard_due(struct shard_face *face, struct shard_run *run)
 
 void shard_put(struct shard_face *face, struct shard_run *run, struct shard_block *block)
 {
-    block->next = run->free;
+    shard_set_next(face->heap, block, run->free);
     run->free = block;
     if (--run->due == 0)
         shard_due(face, run);
@@ -130,7 +130,7 @@ void shard_put(struct shard_face *face, struct shard_run *run, struct shard_bloc
 void shard_join(struct shard_face *face, struct shard_run *run, struct shard_block *first,
                 struct shard_block *last, uint32_t count)
 {
-    last->next = run->free;
+    shard_set_next(face->heap, last, run->free);
     run->free = first;
     if (run->state == SHARD_ACTIVE)
         run->due -= count;
@@ -140,6 +140,23 @@ void shard_join(struct shard_face *face, struct shard_run *run, struct shard_blo
 
 /* ---- blocks -------------------------------------------------------------------------------------
  */
+
+/* Turns a list of `count` blocks around at a place that nobody can foretell. */
+static void slab_shuffle(const struct shard_heap *heap, struct shard_run *run, uint32_t count)
+{
+    uint64_t random = ((uintptr_t)run->free ^ heap->secret) * UINT64_C(0x9e3779b97f4a7c15);
+    struct shard_block *first = run->free, *last = first, *cut;
+    for (uint32_t at = (uint32_t)(random >> 33) % count; at; at--)
+        last = shard_next(heap, last);
+    cut = shard_next(heap, last);
+    shard_set_next(heap, last, NULL);
+    if (!cut)
+        return;
+    run->free = cut;
+    while ((last = shard_next(heap, cut)))
+        cut = last;
+    shard_set_next(heap, cut, first);
+}
 
 /* Takes a block of a slab whose list is empty, and puts the next few into the list, but only those
  * that start in a page of which a block was given out before: this one is not touched, and the
@@ -161,18 +178,22 @@ static void *slab_carve(const struct shard_heap *heap, struct shard_run *run)
         for (count = 2; count * size < room && count < rest; count++) {
             struct shard_block *block = next;
             next = (void *)((uintptr_t)block + size);
-            block->next = next;
+            shard_set_next(heap, block, next);
         }
-        next->next = NULL;
+        shard_set_next(heap, next, NULL);
+        if (heap->harden & SHARD_SHUFFLE)
+            slab_shuffle(heap, run, count - 1);
     }
     run->carved += count;
     return taken;
 }
 
-static void *slab_take(struct shard_run *run)
+void *shard_take(const struct shard_heap *heap, struct shard_run *run)
 {
-    struct shard_block *block = run->free;
-    run->free = block->next;
+    struct shard_block *block = run->free, *next = shard_next(heap, block);
+    if (KIT_UNLIKELY(heap->harden & SHARD_LINKS) && !shard_hard_links(heap, run, next))
+        kit_panic("alloc.shard: written to after it was freed");
+    run->free = next;
     run->allocs++;
     return block;
 }
@@ -236,14 +257,14 @@ void *shard_refill(struct shard_face *face, unsigned class)
     shard_receive(face, RECEIVE);
     run = bin->active;
     if (run && run->free)
-        return slab_take(run);
+        return shard_take(face->heap, run);
     if (bin->first || !run || run->carved == run->capacity) {
         struct shard_run *next;
         if (!bin->first) { /* better than new memory is what others have freed */
             shard_receive(face, RECEIVE_MORE);
             run = bin->active;
             if (run && run->free)
-                return slab_take(run);
+                return shard_take(face->heap, run);
         }
         next = bin->first;
         if (next)
@@ -258,7 +279,7 @@ void *shard_refill(struct shard_face *face, unsigned class)
             slab_make(face, class, next);
         run = next;
     }
-    return run->free ? slab_take(run) : slab_carve(face->heap, run);
+    return run->free ? shard_take(face->heap, run) : slab_carve(face->heap, run);
 }
 
 SHARD_COLD void *shard_larger(struct shard_face *face, unsigned class)
