@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import statistics
@@ -90,6 +91,19 @@ def test_the_verdict_knows_what_is_noise() -> None:
     assert slower.verdict().startswith("glibc is the fastest")
 
 
+def test_servers_are_judged_by_request() -> None:
+    """Under a load of fixed length the quicker one does more and may take more CPU time for it."""
+    found = sample(half=[1.2] * 6)
+    found.rows = found.rows[:2]
+    for row, rate in zip(found.rows, (1000.0, 2000.0), strict=True):
+        row.runs = [dataclasses.replace(run, throughput=rate, cost=run.cpu / rate)
+                    for run in row.runs]
+    assert found.principal == "cost"
+    assert [row.name for row in found.ranked()] == ["half", "glibc"]
+    assert "half takes 40% less CPU time per request" in found.verdict()
+    check_page(pictures.page(found).html())
+
+
 def test_json_comes_back_whole() -> None:
     """What one tool writes another one reads."""
     found = sample()
@@ -112,7 +126,7 @@ def test_json_has_the_promised_shape() -> None:
         assert row["kind"] in ("baseline", "component", "installed", "file", "own")
         for run in row["runs"]:
             assert {"round", "cpu", "wall", "peak", "faults", "settled", "throughput", "user",
-                    "switches"} == set(run)
+                    "switches", "cost"} == set(run)
         for ratio in row["ratio"].values():
             assert ratio is None or set(ratio) == {"median", "low", "high", "count"}
 

@@ -34,6 +34,8 @@ class Run:
     :ivar throughput: what the load reported, in units per second; servers only.
     :ivar user: seconds of CPU time outside the kernel.
     :ivar switches: context switches.
+    :ivar cost: seconds of CPU time per unit of the load; servers whose throughput is known. Under
+        a load of fixed length the quicker server does more, so its CPU time says nothing.
     """
 
     round: int
@@ -45,6 +47,7 @@ class Run:
     throughput: float | None = None
     user: float = 0.0
     switches: int = 0
+    cost: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,17 +145,28 @@ class Comparison:
                  if (value := getattr(run, what)) is not None and base.get(run.round)]
         return spread(pairs)
 
-    def ranked(self, what: str = "cpu") -> list[Row]:
-        """Return the rows, the least first; failures are losses and come last."""
+    @property
+    def principal(self) -> str:
+        """The measure of speed: CPU time, of a server per unit of its load where that is known."""
+        return "cost" if self.baseline.median("cost") is not None else "cpu"
+
+    def ranked(self, what: str | None = None) -> list[Row]:
+        """Return the rows, the least first; failures are losses and come last.
+
+        :param what: a key of :data:`MEASURES`; default: :attr:`principal`.
+        """
+        measure = what or self.principal
+
         def place(row: Row) -> tuple[bool, float]:
-            found = self.ratio(row, what)
+            found = self.ratio(row, measure)
             return row.lost, found.median if found else math.inf
         return sorted(self.rows, key=place)
 
     def verdict(self) -> str:
         """Say in a sentence or two what came out; differences within the noise are none."""
         good = [row for row in self.ranked() if not row.lost and row is not self.baseline]
-        sure = [(row, found) for row in good if (found := self.ratio(row, "cpu")) is not None]
+        what = self.principal
+        sure = [(row, found) for row in good if (found := self.ratio(row, what)) is not None]
         if not sure:
             return "nothing to compare with: no other allocator got through every run"
         best, found = sure[0]
@@ -161,7 +175,8 @@ class Comparison:
             text = (f"no allocator makes it measurably faster than {self.baseline.name}"
                     if not found.certain else f"{self.baseline.name} is the fastest")
         else:
-            text = f"{best.name} takes {1 - found.median:.0%} less CPU time than " \
+            per = " per request" if what == "cost" else ""
+            text = f"{best.name} takes {1 - found.median:.0%} less CPU time{per} than " \
                    f"{self.baseline.name}"
             if near:
                 text += f" ({_some(near)} not distinguishable from it)"
@@ -207,7 +222,8 @@ class Comparison:
 
 
 MEASURES: Mapping[str, str] = {
-    "cpu": "CPU time, s", "wall": "elapsed, s", "peak": "peak memory, bytes",
+    "cpu": "CPU time, s", "cost": "CPU time per unit of the load, s",
+    "wall": "elapsed, s", "peak": "peak memory, bytes",
     "faults": "page faults", "settled": "memory after the load, bytes",
     "throughput": "throughput of the load, 1/s",
 }
@@ -218,11 +234,3 @@ def _some(names: Sequence[str], most: int = 3) -> str:
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[:most])} and {len(names) - most} more"
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """Return the geometric mean; for ratios of several programs.
-
-    :raises ValueError: of nothing, or of what is not positive.
-    """
-    return statistics.geometric_mean(values)

@@ -55,8 +55,9 @@ def _chart(found: Comparison, what: str, title: str, form: Callable[[float | Non
 
 def drawings(found: Comparison, width: int = 720) -> list[charts.Chart]:
     """Return the charts of a comparison: time, memory, one against the other, latency."""
-    made = [_chart(found, "cpu", f"CPU time / {found.baseline.name} (less is better)",
-                   units.seconds, width)]
+    per = " per request" if found.principal == "cost" else ""
+    made = [_chart(found, found.principal,
+                   f"CPU time{per} / {found.baseline.name} (less is better)", units.seconds, width)]
     if found.baseline.median("throughput") is not None:
         made.append(_chart(found, "throughput", "Throughput of the load / "
                            f"{found.baseline.name} (more is better)", units.count, width, True))
@@ -70,7 +71,7 @@ def drawings(found: Comparison, width: int = 720) -> list[charts.Chart]:
 def _plane(found: Comparison, width: int) -> charts.Chart:
     points = []
     for row in found.rows:
-        time, memory = found.ratio(row, "cpu"), found.ratio(row, "peak")
+        time, memory = found.ratio(row, found.principal), found.ratio(row, "peak")
         if not row.lost and time and memory:
             points.append(charts.Point(row.name, time.median, memory.median,
                                        _KINDS.get(row.kind, "other")))
@@ -150,7 +151,7 @@ def matplotlib() -> Any:
 def _figure(found: Comparison) -> Any:
     """Return a matplotlib figure with time and memory."""
     library = matplotlib()
-    measures = [("cpu", "CPU time"), ("peak", "peak memory")]
+    measures = [(found.principal, "CPU time"), ("peak", "peak memory")]
     measures = [each for each in measures if found.baseline.median(each[0]) is not None]
     height = 1.3 + 0.32 * len(found.rows)
     figure = library.figure.Figure(figsize=(5.2 * len(measures), height))
@@ -265,7 +266,8 @@ def parts(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], roo
 
 
 _MEASURES: Sequence[tuple[str, str, Callable[[float | None], str], bool]] = (
-    ("CPU time", "cpu", units.seconds, True), ("elapsed", "wall", units.seconds, True),
+    ("CPU/request", "cost", units.seconds, True), ("CPU time", "cpu", units.seconds, True),
+    ("elapsed", "wall", units.seconds, True),
     ("load, 1/s", "throughput", units.count, False), ("peak RSS", "peak", units.size, True),
     ("after load", "settled", units.size, True))
 

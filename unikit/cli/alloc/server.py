@@ -108,9 +108,10 @@ class Server:
                 cost, note = self._end(launch, printed)
             except _Failed as failed:
                 return Result(None, str(failed), failed.printed)
-            return Result(Run(number, cost.user + cost.system, wall, cost.peak,
-                              cost.minor + cost.major, settled, rate, cost.user, cost.switches),
-                          printed=tail(printed), note=note)
+            cpu = cost.user + cost.system
+            run = Run(number, cpu, wall, cost.peak, cost.minor + cost.major, settled, rate,
+                      cost.user, cost.switches, cpu / (rate * wall) if rate and wall else None)
+            return Result(run, printed=tail(printed), note=note)
 
     def _words(self) -> list[str]:
         """Return the words, files among them by their full names: the folder is another one."""
