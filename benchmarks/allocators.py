@@ -121,23 +121,27 @@ def references() -> list[Allocator]:
     return found
 
 
-def own(names: Iterable[str]) -> list[Allocator]:
-    """Return our components as preloadable libraries.
+def component(name: str) -> Any:
+    """Return the record of one of our allocators.
 
-    :param names: «shard»; layers by a plus sign from the outside in, options after colons:
+    :param name: «shard»; layers by a plus sign from the outside in, options after colons:
         «guard+tlsf», «shard:secure=1:batch=8» (those of the innermost component).
     """
     from unikit.image import preload
 
-    found = []
-    for name in names:
-        layers, *options = name.split(":")
-        innermost = layers.split("+")[-1]
-        settings = {f"alloc.{innermost}.{key}": value for key, _, value in
-                    (option.partition("=") for option in options)}
-        record = preload.choose(layers.replace("+", ","), settings)
-        found.append(Allocator(name, preload.library(record), "this tree", True))
-    return found
+    layers, *options = name.split(":")
+    innermost = layers.split("+")[-1]
+    settings = {f"alloc.{innermost}.{key}": value for key, _, value in
+                (option.partition("=") for option in options)}
+    return preload.choose(layers.replace("+", ","), settings)
+
+
+def own(names: Iterable[str]) -> list[Allocator]:
+    """Return our components, named as in :func:`component`, as preloadable libraries."""
+    from unikit.image import preload
+
+    return [Allocator(name, preload.library(component(name)), "this tree", True)
+            for name in names]
 
 
 def chosen(names: str, mine: str) -> list[Allocator]:
@@ -158,6 +162,17 @@ def compile_one(source: Path, target: Path, *flags: str) -> None:
     """Compile one C file of the benchmarks as programs are compiled: hosted, -O3."""
     subprocess.run(["gcc", "-std=gnu11", "-O3", f"-I{ROOT}", *flags, "-pthread", "-o", target,
                     source, "-Wl,--as-needed", "-lstdc++", "-lm"], check=True)
+
+
+def compile_direct(name: str, source: Path, target: Path) -> None:
+    """Compile a C file that includes ``subject.h`` with a component as its allocator.
+
+    :param name: as in :func:`own`, without layers.
+    """
+    record = component(name)
+    compile_one(source, target, "-flto", f"-DKIT_SOLE_ALLOC={record.symbol()}",
+                "-DOPTIONS=" + (",".join(map(str, record.encoded())) or "0"),
+                *map(str, record.source_files()))
 
 
 class Bench:
