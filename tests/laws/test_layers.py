@@ -14,6 +14,7 @@ from law_tree import ROOT, UNIKIT, hosted, tracked
 LAYERS = [(re.compile(pattern), layer) for pattern, layer in [
     (r"^(rt|ffi)/", 0), (r"^(cache|component|errors|registry)\.py$", 0),
     (r"^platform/host(/|\.)", 1), (r"^platform/[^/]+\.(h|py)$", 1),
+    (r"^alloc/lab/trace\.h$", 2),  # the format, which a component writes too
     (r"^alloc/(lab|preload)/", 4),  # tools over allocators, of any part of the package
     (r"^platform/console/", 2), (r"^(alloc|sched|net)/", 2),
     (r"^platform/", 3),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from unikit.alloc.shared import SharedHeap as SharedHeap
     from unikit.alloc.slab import Slab as Slab
     from unikit.alloc.tlsf import Tlsf as Tlsf
+    from unikit.alloc.trace import Trace as Trace
 
 _HOME = {
     "Allocator": "api",
@@ -49,6 +50,7 @@ _HOME = {
     "Slab": "slab",
     "Stats": "heap",
     "Tlsf": "tlsf",
+    "Trace": "trace",
     "numpy_handler": "arrays",
     "python_allocator": "interpreter",
     "region": "memory",
@@ -75,6 +77,7 @@ __all__ = [
     "Slab",
     "Stats",
     "Tlsf",
+    "Trace",
     "numpy_handler",
     "python_allocator",
     "region",

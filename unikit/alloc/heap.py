@@ -313,6 +313,23 @@ class Heap:
                    f"asking {self.record.id} what is in use")
         return found
 
+    def trace(self) -> bytes:
+        """Return what was asked of the heap so far, as the bytes of a trace file.
+
+        :func:`unikit.alloc.lab.inside.of` gives the same as a trace to look into.
+
+        :raises NotSupported: the heap records nothing: put ``alloc.trace`` over the allocator.
+        """
+        self._needs("records")
+        self._live()
+        start = self._ffi.new("void const **")
+        size = self._lib.kit_alloc_recorded(self._opened, start)
+        return bytes(self._ffi.buffer(start[0], size))
+
+    def site_name(self, site: int) -> str:
+        """Return the line of Python that a call site of this heap stands for, or its address."""
+        return self._sites.name(site) if self._sites is not None else f"{site:#x}"
+
     def fail_at(self, n: int) -> int:
         """Have the n-th request from now on refused, once; 0: none.
 

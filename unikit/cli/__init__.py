@@ -84,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--name", metavar="NAME", help="of the machine; default: of the image")
     one.add_argument("--detach", action="store_true", help="return once it runs")
     one.add_argument("--quiet", action="store_true", help="nothing but the console")
+    one.add_argument("--trace", metavar="FILE",
+                     help="with --alloc trace,NAME: what was asked of the allocator, at the end")
     _choices(one)
     one = verb("ps", "machines", "list running machines")
     one.add_argument("--json", action="store_true", help="as JSON")

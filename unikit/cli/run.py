@@ -17,7 +17,7 @@ from typing import Any
 from unikit import registry
 from unikit.cli import complain, control
 from unikit.cli.images import is_file, loaded, settings
-from unikit.errors import CompositionError
+from unikit.errors import CompositionError, UnikitError
 from unikit.image.boot import boot, choose_platform
 from unikit.platform.api import BootImage, Machine
 
@@ -41,6 +41,9 @@ def do_run(choice: argparse.Namespace) -> int:
 def _run(choice: argparse.Namespace) -> int:
     at_build, at_boot = _split(choice, settings(choice.set))
     found = loaded(choice, at_build)
+    if choice.trace and "alloc.trace" not in found.plan.get("components", {}):
+        raise CompositionError([f"--trace: {found.plan['name']} records nothing; compose it with "
+                                "--alloc trace,tlsf"])
     platform, why = _platform(choice, found)
     name = control.free_name(choice.name or found.plan["name"], exact=choice.name is not None)
     netif = _netif(choice, found)
@@ -52,6 +55,8 @@ def _run(choice: argparse.Namespace) -> int:
                               options=at_boot, args=" ".join(choice.args), name=name,
                        sink=_Output(ended))
         undo.callback(machine.close)
+        if choice.trace:
+            undo.callback(_leave_trace, machine, Path(choice.trace), say)
         undo.callback(ended.set)  # before that: closing waits for the output
         undo.callback(control.Server(name, machine, {
             "image": str(found.path), "platform": platform.stem(),
@@ -116,6 +121,21 @@ def _netif(choice: argparse.Namespace, found: BootImage) -> Any:
         from unikit.net.netif.tap import Tap
         return Tap(name=name)
     raise CompositionError([f"--netif {choice.netif}: allowed are user, tap, tap:NAME and none"])
+
+
+def _leave_trace(machine: Machine, path: Path, say: Callable[[str], None]) -> None:
+    """Write the trace that the image's allocator recorded, with the names of its call sites."""
+    from unikit.alloc.lab import inside
+    try:
+        data = inside.in_memory(machine.memory())
+        inside.named(data, machine.image.symbolise, program=machine.image.plan["name"]).save(
+            path, names=True)
+    except (UnikitError, OSError) as error:
+        complain(f"no trace was written: {error}")
+        return
+    lost = inside.lost(data)
+    say(f"the trace is in {path}" + (f"; {lost} later events found no room in it: give more by "
+                                     "--set alloc.trace.size=..." if lost else ""))
 
 
 def _wanted(netif: Any) -> dict[tuple[str, int], int]:

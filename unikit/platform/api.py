@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 from unikit.component import Component
-from unikit.errors import TimedOut
+from unikit.errors import NotSupported, TimedOut
 
 PAGE = 4096
 
@@ -161,6 +161,11 @@ class Console:
         return self._send(data.encode() if isinstance(data, str) else bytes(data))
 
 
+READ_FROM_OUTSIDE = ("alloc.trace", "console.buffer")
+"""Components that leave something in memory for readers outside: where keeping the memory beyond
+the end of an image costs something, it is kept for images that have one of these."""
+
+
 class Machine(abc.ABC):
     """A running image. Leaving its ``with`` block stops it and frees everything.
 
@@ -196,6 +201,19 @@ class Machine(abc.ABC):
     @abc.abstractmethod
     def stats(self) -> dict[str, int | float | str]:
         """Return counters of the machine: memory, time, frames, exits; names end in their unit."""
+
+    def memory(self) -> bytes:
+        """Return a copy of what the image's heap holds.
+
+        While the image runs, and after its end until :meth:`close`. Readers find in it what they
+        know: :func:`unikit.platform.console.read_buffer` a console's last lines,
+        :func:`unikit.alloc.lab.inside.in_memory` a trace. An image that runs meanwhile may be in
+        the midst of writing.
+
+        :raises NotSupported: this platform does not keep the memory of this image (see
+            :attr:`READ_FROM_OUTSIDE`).
+        """
+        raise NotSupported(f"{self.name}: this platform does not let its memory be read")
 
     @abc.abstractmethod
     def close(self) -> None:

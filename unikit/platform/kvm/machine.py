@@ -174,6 +174,22 @@ class KvmMachine(Machine):
             got = int(self._lib.kit_kvm_peek(self._vm, address, buffer, size))
         return bytes(self._ffi.buffer(buffer, got))
 
+    def memory(self) -> bytes:
+        """Return a copy of the heap; pages that the guest never touched are zeros.
+
+        :raises PlatformError: the machine is closed.
+        """
+        layout = self._layout()
+        base, size = int(layout.heap_base), int(layout.heap_size)
+        buffer = self._ffi.new("char[]", size)
+        with self._lock:
+            if self._vm is None:
+                raise PlatformError(f"{self.name} is closed, its memory is gone")
+            got = int(self._lib.kit_kvm_dump(self._vm, base, buffer, size))
+        if got < size:
+            raise PlatformError(f"{self.name}: only {got} of {size} bytes of its heap can be read")
+        return bytes(self._ffi.buffer(buffer, size))
+
     def _layout(self) -> Any:
         if self._final_layout is None:
             layout = self._ffi.new("struct kit_kvm_layout *")

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from unikit.errors import GuestExit, ImageError, PlatformError, TimedOut
-from unikit.platform.api import FAULTED, PAGE, PANICKED, STOPPED, BootImage, Console, Machine
+from unikit.platform.api import (
+    FAULTED,
+    PAGE,
+    PANICKED,
+    READ_FROM_OUTSIDE,
+    STOPPED,
+    BootImage,
+    Console,
+    Machine,
+)
 from unikit.platform.linux.report import Report
 
 _STACK_MINIMUM = 16 << 10  # as in guest/memory.c
@@ -49,6 +58,7 @@ class LinuxMachine(Machine):
         self._ended = threading.Event()
         self._stopped = False
         self._status = 0
+        self._kept: int | None = None
         self._cpu_ns = 0
         self._bridge: Any = None
         self._undo = contextlib.ExitStack()
@@ -60,6 +70,9 @@ class LinuxMachine(Machine):
 
     def _start(self, arguments: Sequence[str], memory: int) -> None:
         words = [str(self.image.path), f"memory={memory}", f"parent={os.getpid()}"]
+        self._kept = self._keep(memory)
+        if self._kept is not None:
+            words.append(f"memory.fd={self._kept}")
         network = self._connect()
         if network is not None:
             mac = ":".join(f"{byte:02x}" for byte in self.netif.mac)
@@ -74,6 +87,29 @@ class LinuxMachine(Machine):
         if failures:
             self._thread.join()
             _refused(self.image.path, failures[0])
+
+    def _keep(self, memory: int) -> int | None:
+        """Return a file for the heap, if the image leaves something there for readers outside."""
+        if not set(READ_FROM_OUTSIDE) & set(self.image.plan.get("components", {})):
+            return None
+        fd = os.memfd_create(self.name, os.MFD_CLOEXEC)
+        self._undo.callback(os.close, fd)
+        os.truncate(fd, memory)
+        return fd
+
+    def memory(self) -> bytes:
+        """Return a copy of the heap, and zeros behind it; see :meth:`Machine.memory`.
+
+        :raises NotSupported: no component of the image leaves anything there to be read.
+        """
+        if self._kept is None:
+            return super().memory()
+        found = bytearray(os.fstat(self._kept).st_size)
+        view = memoryview(found)
+        done = 0
+        while count := os.preadv(self._kept, [view[done:]], done):
+            done += count
+        return bytes(found)
 
     def _connect(self) -> int | None:
         """Return the descriptor that carries the image's frames, bridging to it if need be."""
@@ -97,7 +133,8 @@ class LinuxMachine(Machine):
                 self._process = subprocess.Popen(
                     words, executable=path, env={}, stdin=subprocess.PIPE, bufsize=0,
                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
-                    restore_signals=True, pass_fds=() if network is None else (network,))
+                    restore_signals=True,
+                    pass_fds=[fd for fd in (network, self._kept) if fd is not None])
         except BaseException as error:
             failures.append(error)
             return

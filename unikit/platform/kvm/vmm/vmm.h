@@ -138,6 +138,8 @@ void kit_kvm_layout(const struct kit_kvm *vm, struct kit_kvm_layout *layout);
 void kit_kvm_stats(struct kit_kvm *vm, struct kit_kvm_stats *stats);
 /* Copies guest memory out, page tables included: bytes copied, 0 if the range is not all memory. */
 size_t kit_kvm_peek(struct kit_kvm *vm, uint64_t address, void *buffer, size_t size);
+/* The same for ranges that the guest has made inaccessible in part; slower. */
+size_t kit_kvm_dump(struct kit_kvm *vm, uint64_t address, void *buffer, size_t size);
 void kit_kvm_close(struct kit_kvm *vm);
 /* Opens /dev/kvm and runs a tiny guest: 0, or why not in *refused. */
 int kit_kvm_probe(struct kit_kvm_refused *refused);

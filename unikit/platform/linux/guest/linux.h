@@ -4,6 +4,7 @@
  * Command line:  IMAGE [name=value ...] [-- argument ...]
  *   name=value    a boot option; the last one of a name wins. The platform's own:
  *     memory=16M    bytes in all: image, stacks and heap (K, M, G: powers of 1024)
+ *     memory.fd=N   a file that is the heap's memory, so that others can read it: from its start
  *     net.fd=N      a TAP device or a packet socket: one Ethernet frame per read and write
  *     net.mac=02:00:00:00:00:01
  *     net.mtu=1500
@@ -45,7 +46,8 @@ struct linux_state {
     /* kit_linux_report_task, set once a page was taken away: images that never do that do not
      * carry it. */
     void (*report_task)(uintptr_t fault);
-    int network_fd; /* -1: none, or closed by the other side */
+    int network_fd;   /* -1: none, or closed by the other side */
+    bool heap_shared; /* it is the file memory.fd */
     bool input_closed;
     bool output_closed;
     bool output_stalled;

@@ -28,6 +28,20 @@ static LINUX_COLD uintptr_t give(uintptr_t start, size_t size)
     return start + size;
 }
 
+/* Makes the heap accessible: memory of the process, or the file that memory.fd names. */
+static LINUX_COLD void give_heap(uintptr_t start, size_t size)
+{
+    uint64_t fd = kit_linux_number("memory.fd", UINT64_MAX, 3, INT32_MAX);
+    if (fd == UINT64_MAX) {
+        give(start, size);
+        return;
+    }
+    if (kit_syscall(SYS_MMAP, start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) <
+        0)
+        kit_linux_refuse("not an open file of that size: ", "memory.fd");
+    kit_linux.heap_shared = true;
+}
+
 static LINUX_COLD size_t stack_size(uint64_t memory)
 {
     uint64_t size = kit_align_down(memory / 16, LINUX_PAGE);
@@ -60,7 +74,7 @@ void kit_linux_memory_open(void)
     uintptr_t end = give(state->stack.start, stack);
     state->stack.end = end - (random >> 52 & 0x7f0); /* in 16-byte steps */
     uintptr_t start = end + LINUX_PAGE + gap;
-    give(start, heap);
+    give_heap(start, heap);
     kit_linux.env.memory = (memory_region_t){(void *)start, heap};
 }
 
@@ -77,6 +91,10 @@ int kit_linux_page_release(runtime_environment_t *env, void *base, size_t size)
     (void)env;
     if (!is_heap(base, size))
         return KIT_EINVAL;
+    if (kit_linux.heap_shared) { /* the file would give its old contents back */
+        memset(base, 0, size);
+        return KIT_OK;
+    }
     long result = kit_syscall3(SYS_MADVISE, (uintptr_t)base, size, MADV_DONTNEED);
     return result < 0 ? KIT_ENOTSUP : KIT_OK;
 }
