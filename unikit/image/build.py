@@ -15,6 +15,9 @@ from unikit.image.runtime import lacking
 from unikit.image.runtime import sources as runtime_sources
 
 SCRIPT = toolchain.ROOT / "unikit/platform/x86/image.ld"
+# Short functions of the runtime that belong into their callers; only functions of the same target
+# options are inlined, and the callers are applications.
+_INLINED = ("memory.c",)
 _UNDEFINED = re.compile(r"undefined reference to `([^']+)'")
 _DOUBLE = re.compile(r"multiple definition of `([^']+)'")
 
@@ -85,7 +88,8 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     def unit(path: Path, **more: Any) -> toolchain.Unit:
         return toolchain.Unit(path, defines, lto=path.suffix in (".c", ".cc", ".cpp"), **more)
 
-    units = [unit(path, optimise=once) for path in (
+    units = [unit(path, optimise="" if path.name in _INLINED else once,
+                  application=path.name in _INLINED) for path in (
         *runtime_sources(events=plan.sched is not None, net=plan.net is not None,
                          threads=plan.threads()),
         root / "rt/format.c", *plan.entry_sources, folder / "composition.c")]

@@ -55,6 +55,12 @@ KIT_INLINE bool preload_ready(void)
 #endif
 }
 
+/* The same where there is a block: then there is a heap, and its only face needs no other look. */
+KIT_INLINE bool preload_ready_with_block(void)
+{
+    return KIT_PRELOAD_THREADS ? preload_ready() : KIT_LIKELY(__libc_single_threaded);
+}
+
 KIT_INLINE struct kit_alloc *preload_face(void)
 {
     return KIT_PRELOAD_THREADS ? kit_preload_thread.face : kit_preload_heap;
@@ -250,7 +256,7 @@ size_t malloc_usable_size(void *block);
 void free_sized(void *block, size_t size);
 void free_aligned_sized(void *block, size_t align, size_t size);
 
-#if KIT_PRELOAD_THREADS && KIT_PRELOAD_PAGES && defined KIT_SOLE_ALLOC
+#if KIT_PRELOAD_PAGES && defined KIT_SOLE_ALLOC
 
 /* Such a component asks its page source before it refuses a small block, and the page source sets
  * errno. So the answer needs no look, and the short way ends in a jump: no register is saved. */
@@ -289,7 +295,9 @@ KIT_INLINE void *preload_malloc(size_t size)
 
 KIT_INLINE void preload_free(void *block)
 {
-    if (preload_ready())
+    if (!KIT_PRELOAD_THREADS && !block)
+        return;
+    if (preload_ready_with_block())
         preload_give(preload_face(), block);
     else if (block)
         preload_slow_free(block);

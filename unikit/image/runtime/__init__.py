@@ -17,7 +17,7 @@ def sources(*, events: bool, net: bool, threads: bool) -> tuple[Path, ...]:
     :param net: the plan has a TCP/IP stack.
     :param threads: its scheduler claims ``KIT_SCHED_THREADS``.
     """
-    names = ["main.c", "app.c", "options.c", "files.c"]
+    names = ["main.c", "app.c", "memory.c", "options.c", "files.c"]
     if events:
         names.append("events.c")
     if net:

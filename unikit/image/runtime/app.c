@@ -4,21 +4,6 @@
 
 enum { LINE_MAX = 255 };
 
-void *kit_memory_alloc(size_t size, size_t align)
-{
-    return kit_alloc_alloc(kit_runtime.alloc, size, align);
-}
-
-void kit_memory_free(void *block, size_t size, size_t align)
-{
-    kit_alloc_free(kit_runtime.alloc, block, size, align);
-}
-
-void *kit_memory_realloc(void *block, size_t old_size, size_t new_size, size_t align)
-{
-    return kit_alloc_realloc(kit_runtime.alloc, block, old_size, new_size, align);
-}
-
 uint64_t kit_clock_now(void)
 {
     return kit_env_now_ns(kit_runtime.state.runtime);
