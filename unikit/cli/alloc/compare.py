@@ -20,12 +20,12 @@ from unikit.alloc.lab.trace import Trace
 from unikit.cli.alloc import after_dashes, native, programs, references, replays, table
 from unikit.cli.alloc.references import Candidate
 from unikit.cli.alloc.rounds import (
-    FEW,
     Program,
     Result,
     Rounds,
     Subject,
     Testimony,
+    doubts,
     quietest,
     watched,
 )
@@ -278,8 +278,7 @@ def _remarks(found: Comparison, program: programs.Program, own: Path | None) -> 
                            "it serves is the same in every row")
     if any(row.lost for row in found.rows):
         found.notes.append("failures count as losses: such a row comes last whatever its times")
-    if found.method["rounds"] < 6:
-        found.notes.append(FEW)
+    found.notes += doubts(found.method["rounds"])
 
 
 

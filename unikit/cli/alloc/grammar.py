@@ -166,7 +166,7 @@ def _replay(verbs: Any) -> None:
                      help="in process: real threads instead of the recorded order")
     one.add_argument("--memory", metavar="SIZE", default="0",
                      help="of the region; default: four times what the program needed, and 64M")
-    _outputs(one)
+    one.add_argument("--json", action="store_true", help="the result as JSON")
 
 
 def _seconds(text: str) -> float:

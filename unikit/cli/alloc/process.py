@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from unikit.cli.alloc import native
-from unikit.errors import NoPermission, NotFound, PlatformError
+from unikit.errors import NoPermission, NotFound, NotSupported, PlatformError
 
 _LISTENING, _ACCEPTING = "0A", 0x10000  # as /proc/net/tcp and /proc/net/unix have them
 _KILLED_S = 10.0  # the launcher has that long to end everything after it was told so
@@ -66,9 +66,13 @@ class Launch:
         :param output: where standard output goes; default: nowhere. ``errors`` likewise.
         :raises NotFound: there is no such program.
         :raises NoPermission: it cannot be executed.
+        :raises NotSupported: a library's path cannot be said in ``LD_PRELOAD``.
         """
         variables = {**os.environ, **(environment or {})}
         libraries = [str(path) for path in preload]
+        if unfit := [path for path in libraries if " " in path or ":" in path]:
+            raise NotSupported(f"{unfit[0]}: the dynamic linker takes no path with a space or a "
+                               "colon; set UNIKIT_CACHE to another folder")
         libraries += [word for word in [variables.pop("LD_PRELOAD", "")] if word]
         control, self._control = os.pipe()
         self._report, report = os.pipe()

@@ -21,7 +21,7 @@ from unikit.alloc.lab.trace import Trace
 from unikit.cli.alloc import native
 from unikit.cli.alloc.process import Launch, ending, tail
 from unikit.cli.alloc.references import Candidate
-from unikit.cli.alloc.rounds import FEW, Result, Rounds, watched
+from unikit.cli.alloc.rounds import Result, Rounds, doubts, watched
 from unikit.errors import InvalidArgument, PlatformError
 from unikit.ffi import load
 
@@ -139,8 +139,7 @@ def of_trace(trace: Trace, candidates: Sequence[Candidate], *, rounds: int | Non
         found.notes.append("failures count as losses: such a row comes last whatever its times")
     if trace.damaged or not trace.complete:
         found.notes.append("the trace was cut short; what it has was replayed")
-    if number < 6:
-        found.notes.append(FEW)
+    found.notes += doubts(number)
     return found
 
 

@@ -20,7 +20,6 @@ from unikit.cli.alloc import native
 from unikit.cli.alloc.process import Cost, Launch, descendants, ending, ports, tail
 from unikit.cli.alloc.references import Candidate
 
-FEW = "fewer than 6 rounds: intervals span all values; fewer than 5 make nothing certain"
 _LONG_S = 10.0  # what runs longer at first may be a server
 _BUDGET_S, _FEWEST, _MOST = 60.0, 5, 25
 _TRIES = 2  # runs that an allocator may fail before it is left out of further rounds
@@ -219,6 +218,13 @@ class Rounds:
                 row.runs.append(result.run)
                 if result.note and result.note not in row.notes:
                     row.notes.append(result.note)
+
+
+def doubts(rounds: int) -> list[str]:
+    """Return what a reader of few rounds must know."""
+    if rounds < 5:
+        return ["fewer than 5 rounds: intervals span all values, and nothing is called certain"]
+    return ["fewer than 6 rounds: intervals span all values"] if rounds < 6 else []
 
 
 def quietest(allowed: set[int] | None = None) -> int:
