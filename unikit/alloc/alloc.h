@@ -84,8 +84,9 @@ struct kit_alloc_live {
 struct kit_alloc_bounds {
     uint64_t alloc_instructions; /* most that one alloc executes */
     uint64_t free_instructions;  /* most that one free executes */
-    size_t memory; /* a region of so many bytes refuses no sequence of requests of minimal alignment
-                    * that keeps the limits asked about */
+    size_t memory; /* a region of so many bytes refuses no sequence of alloc, of minimal alignment,
+                    * and free that keeps the limits asked about; what is made smaller where it
+                    * stands is not in the promise: it pins the rest */
 };
 
 struct kit_alloc_ops {
@@ -182,7 +183,7 @@ struct kit_alloc_component {
                 struct kit_alloc *inner, struct kit_alloc **out);
     /* NULL, or: the promises for programs that have at most `live` bytes requested and not freed,
      * in requests of at most `largest` bytes. Requests count in multiples of KIT_ALLOC_ALIGN_MIN,
-     * one at least; a block that is resized counts with both its sizes meanwhile. */
+     * one at least. */
     void (*bounds)(const uint64_t *options, size_t live, size_t largest,
                    struct kit_alloc_bounds *out);
 };

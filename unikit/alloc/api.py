@@ -80,7 +80,7 @@ class Allocator(Component):
         """Return the promises for programs within limits.
 
         :param live: most bytes requested and not yet freed, a request counted in multiples of 16
-            bytes, and a block that is resized with both its sizes.
+            bytes. The bound on memory is one for blocks allocated and freed, not resized.
         :param largest: most bytes of one request.
         :raises NotSupported: the allocator promises nothing.
         """

@@ -15,7 +15,8 @@
  *
  * Invariants: two free blocks never touch; PREVIOUS_FREE tells the truth, and then the first half
  * is right; a list's bit is set exactly if it has a block; heads of empty lists are not
- * initialised. The memory ends in a used block of size 0. Cost: O(1) for all but check, walk and
+ * initialised. The memory ends in a used block of size 0; it and the first block are laid out by
+ * the first request, so that opening touches neither end. Cost: O(1) for all but check, walk and
  * owns (a realloc that moves copies); 8 bytes per block, at least 32. A request is refused if no
  * free block has its power of two: half of the memory may be left. A block freed twice is found as
  * long as its tag has not been given out anew. */
@@ -25,8 +26,8 @@
 enum { FREE = 1, PREVIOUS_FREE = 2 };
 enum { UNIT = KIT_ALLOC_ALIGN_MIN, BLOCK_MIN = 32, TAG = 8 /* bytes used beside the payload */ };
 enum { LEAST = 5 /* order of BLOCK_MIN */, ORDERS = 48 };
-/* Measured over random and adversarial sequences, an eighth added; see benchmarks/results. */
-enum { ALLOC_INSTRUCTIONS = 200, FREE_INSTRUCTIONS = 200 };
+/* Measured over random and adversarial sequences, a tenth added; see benchmarks/results. */
+enum { ALLOC_INSTRUCTIONS = 200, FREE_INSTRUCTIONS = 110 };
 #define REQUEST_MAX ((size_t)1 << 45) /* of size and of alignment: their sum does not overflow */
 #define COLD __attribute__((cold))
 
@@ -43,6 +44,7 @@ struct halffit {
     uint64_t orders; /* bit per list that has a block */
     struct block *first;
     size_t size; /* of all blocks */
+    bool begun;  /* they are laid out */
     size_t used, peak;
     uint64_t allocations, frees, failures;
     struct block *heads[ORDERS];
@@ -141,6 +143,18 @@ static void halffit_give(struct halffit *h, struct block *block)
     halffit_put(h, block, size);
 }
 
+/* Lays out the one free block that there is at first; false: that was done. */
+static COLD bool halffit_begin(struct halffit *h)
+{
+    if (h->begun)
+        return false;
+    h->begun = true;
+    h->first->tag = 0;
+    halffit_at(h->first, h->size)->tag = 0;
+    halffit_put(h, h->first, h->size);
+    return true;
+}
+
 /* ---- allocation ------------------------------------------------------------------------------ */
 
 static void halffit_account(struct halffit *h, const struct block *block)
@@ -206,6 +220,8 @@ static void *halffit_alloc(struct kit_alloc *a, size_t size, size_t align)
         }
         if (KIT_LIKELY(block))
             return halffit_use(h, block, need);
+        if (halffit_begin(h))
+            return halffit_alloc(a, size, align);
     }
     h->failures++;
     return NULL;
@@ -302,12 +318,15 @@ static size_t halffit_usable_size(const struct kit_alloc *a, const void *payload
 static void halffit_stats(const struct kit_alloc *a, struct kit_alloc_stats *out)
 {
     const struct halffit *h = halffit_of(a);
+    size_t largest = h->orders ? (size_t)1 << kit_fls64(h->orders) : TAG;
+    if (!h->begun)
+        largest = (size_t)1 << kit_fls64(h->size);
     *out = (struct kit_alloc_stats){
         .capacity = h->size - TAG,
         .used = h->used,
         .peak = h->peak,
         .blocks = (size_t)(h->allocations - h->frees),
-        .largest_free = h->orders ? ((size_t)1 << kit_fls64(h->orders)) - TAG : 0,
+        .largest_free = largest - TAG,
         .allocations = h->allocations,
         .frees = h->frees,
         .failures = h->failures,
@@ -355,6 +374,8 @@ static int halffit_check(const struct kit_alloc *a)
 {
     const struct halffit *h = halffit_of(a);
     size_t free = 0, used = 0, bytes = 0;
+    if (!h->begun)
+        return h->allocations || h->orders ? KIT_ECORRUPT : 0;
     bool sound = halffit_check_blocks(h, &free, &used, &bytes) && halffit_check_lists(h, free) &&
                  bytes == h->used && h->used <= h->peak && h->peak <= h->size &&
                  used == h->allocations - h->frees;
@@ -365,6 +386,9 @@ static int halffit_walk(const struct kit_alloc *a,
                         int (*visit)(void *argument, void *block, size_t size, bool used),
                         void *argument)
 {
+    if (!halffit_of(a)->begun)
+        return visit(argument, halffit_payload(halffit_of(a)->first), halffit_of(a)->size - TAG,
+                     false);
     for (struct block *b = halffit_of(a)->first; halffit_size(b);
          b = halffit_at(b, halffit_size(b))) {
         int stop = visit(argument, halffit_payload(b), halffit_size(b) - TAG, !(b->tag & FREE));
@@ -412,9 +436,6 @@ static COLD int halffit_open(const uint64_t *options, void *memory, size_t size,
     struct halffit *h = (void *)base;
     *h = (struct halffit){.first = (void *)start, .size = end - start - UNIT};
     KIT_ALLOC_BIND(&h->alloc, &halffit_ops);
-    h->first->tag = 0;
-    halffit_at(h->first, h->size)->tag = 0;
-    halffit_put(h, h->first, h->size);
     *out = &h->alloc;
     return 0;
 }

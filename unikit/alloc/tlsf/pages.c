@@ -66,6 +66,7 @@ static size_t tlsf_lower(struct tlsf *t, struct span span)
 int tlsf_source(struct kit_alloc *a, const struct kit_alloc_pages *pages)
 {
     struct tlsf *t = tlsf_of(a);
+    tlsf_begin(t);
     t->pages = pages;
     t->high = (uintptr_t)tlsf_at(t->end, 0 - t->end->before);
     t->touched = pages->fresh ? t->high : (uintptr_t)t->end;
@@ -80,7 +81,7 @@ COLD bool tlsf_grow(struct tlsf *t, size_t size)
     size_t got = 0, table = (tlsf_class(size * 2) + 1) * sizeof(struct block *);
     size += table + sizeof(struct region) + (size_t)4 * UNIT;
     void *memory = pages->map(pages->context, size > GROWTH ? size : GROWTH, &got);
-    return memory && tlsf_add_region(&t->alloc, memory, got) == 0;
+    return memory && kit_alloc_add_region(&t->alloc, memory, got) == 0;
 }
 
 /* Clears `size` bytes at `at` but for a span that reads as zero. */

@@ -139,18 +139,18 @@ static COLD struct block *tlsf_take_aligned(struct tlsf *t, size_t need, size_t 
 /* The rare requests: aligned ones, and those for which memory must be had first. */
 static COLD struct block *tlsf_take_rare(struct tlsf *t, size_t size, size_t align)
 {
-    size_t need = tlsf_need(size);
-    if (size > REQUEST_MAX || align > REQUEST_MAX)
-        return NULL;
-    if (align > UNIT) {
-        struct block *block = tlsf_take_aligned(t, need, align);
-        if (block)
-            return block;
-        return tlsf_grow(t, need + align + UNIT) ? tlsf_take_aligned(t, need, align) : NULL;
+    struct block *block = NULL;
+    if (size <= REQUEST_MAX && align <= REQUEST_MAX) {
+        if (tlsf_begin(t))
+            return tlsf_take(t, size, align);
+        size_t need = tlsf_need(size);
+        if (align > UNIT)
+            block = tlsf_take_aligned(t, need, align);
+        if (!block && tlsf_grow(t, need + align + UNIT))
+            block = tlsf_take_aligned(t, need, align > UNIT ? align : UNIT);
     }
-    struct block *block = tlsf_grow(t, need) ? tlsf_find(t, need) : NULL;
-    if (block)
-        tlsf_unlink(t, block);
+    if (!block)
+        t->failures++;
     return block;
 }
 
@@ -164,10 +164,7 @@ struct block *tlsf_take(struct tlsf *t, size_t size, size_t align)
             return block;
         }
     }
-    block = tlsf_take_rare(t, size, align);
-    if (!block)
-        t->failures++;
-    return block;
+    return tlsf_take_rare(t, size, align);
 }
 
 static void *tlsf_alloc(struct kit_alloc *a, size_t size, size_t align)
@@ -291,18 +288,27 @@ static COLD void tlsf_move_heads(struct tlsf *t, uintptr_t place, size_t classes
     t->classes = classes;
 }
 
-COLD int tlsf_add_region(struct kit_alloc *a, void *memory, size_t size)
+/* The first block's place in a region from `start` on, behind a larger table of heads if it needs
+ * one; 0: the region is too small. */
+static uintptr_t tlsf_first(const struct tlsf *t, uintptr_t start, uintptr_t end, size_t classes)
 {
-    struct tlsf *t = tlsf_of(a);
-    uintptr_t start = kit_align_up((uintptr_t)memory, UNIT);
-    uintptr_t end = kit_align_down((uintptr_t)memory + size, UNIT);
-    if (size > REQUEST_MAX)
-        return KIT_EINVAL;
-    size_t classes = tlsf_class(size) + 1; /* the largest block that it may hold needs no more */
-    uintptr_t table = start;
     if (classes > t->classes)
         start = kit_align_up(start + classes * sizeof(struct block *), UNIT);
-    if (start >= end || end - start < sizeof(struct region) + BLOCK_MIN + UNIT)
+    return start < end && end - start >= sizeof(struct region) + BLOCK_MIN + UNIT ? start : 0;
+}
+
+/* Classes for the largest block that so much memory may hold. */
+static size_t tlsf_classes(size_t size)
+{
+    return tlsf_class(size) + 1;
+}
+
+static COLD int tlsf_lay(struct tlsf *t, uintptr_t memory, size_t size)
+{
+    uintptr_t table = kit_align_up(memory, UNIT), end = kit_align_down(memory + size, UNIT);
+    size_t classes = tlsf_classes(size);
+    uintptr_t start = tlsf_first(t, table, end, classes);
+    if (!start)
         return KIT_ENOMEM;
     if (classes > t->classes)
         tlsf_move_heads(t, table, classes);
@@ -311,8 +317,35 @@ COLD int tlsf_add_region(struct kit_alloc *a, void *memory, size_t size)
     tlsf_at(region->first, region->size)->tag = 0;
     tlsf_put(t, region->first, region->size);
     t->regions = region;
-    t->capacity += region->size - TAG;
     return 0;
+}
+
+static size_t tlsf_capacity(uintptr_t start, uintptr_t end)
+{
+    return kit_align_down(end, UNIT) - start - sizeof(struct region) - UNIT - TAG;
+}
+
+COLD bool tlsf_begin(struct tlsf *t)
+{
+    uintptr_t start = t->start;
+    if (!start)
+        return false;
+    t->start = 0;
+    tlsf_lay(t, start, t->limit - start);
+    t->end = tlsf_at(t->regions->first, t->regions->size);
+    return true;
+}
+
+static COLD int tlsf_add_region(struct kit_alloc *a, void *memory, size_t size)
+{
+    struct tlsf *t = tlsf_of(a);
+    if (size > REQUEST_MAX)
+        return KIT_EINVAL;
+    tlsf_begin(t);
+    int result = tlsf_lay(t, (uintptr_t)memory, size);
+    if (result == 0)
+        t->capacity += t->regions->size - TAG;
+    return result;
 }
 
 static const struct kit_alloc_ops tlsf_ops = {
@@ -347,13 +380,19 @@ static COLD int tlsf_open(const uint64_t *options, void *memory, size_t size,
     struct tlsf *t = (void *)base;
     *t = (struct tlsf){.words = 0};
     KIT_ALLOC_BIND(&t->alloc, &tlsf_ops);
-    int result = tlsf_add_region(&t->alloc, t + 1, end - (uintptr_t)(t + 1));
-    if (result == 0) {
-        t->high = UINTPTR_MAX;
-        t->end = tlsf_at(t->regions->first, t->regions->size);
-        *out = &t->alloc;
-    }
-    return result;
+    uintptr_t start = (uintptr_t)(t + 1);
+    if (end - start > REQUEST_MAX)
+        return KIT_EINVAL;
+    uintptr_t first = tlsf_first(t, kit_align_up(start, UNIT), kit_align_down(end, UNIT),
+                                 tlsf_classes(end - start));
+    if (!first)
+        return KIT_ENOMEM;
+    t->start = start;
+    t->limit = end;
+    t->high = UINTPTR_MAX;
+    t->capacity = tlsf_capacity(first, end);
+    *out = &t->alloc;
+    return 0;
 }
 
 const struct kit_alloc_component kit_alloc_tlsf = {

@@ -17,9 +17,10 @@
  *
  * Invariants: two free blocks never touch; PREVIOUS_FREE tells the truth, and then the first half
  * is right; a class's bit is set exactly if its list has a block; list heads of empty classes are
- * not initialised. A region ends in a used block of size 0. Cost: every operation but check, walk
- * and owns is O(1), opening included (a realloc that moves copies); 8 bytes per block, at least 32
- * bytes, and 8 bytes per class that the largest region can need (1.3 KiB for 128 KiB).
+ * not initialised. A region ends in a used block of size 0; the one of the opening is laid out by
+ * the first request, so that opening touches neither end of it. Cost: every operation but check,
+ * walk and owns is O(1), opening included (a realloc that moves copies); 8 bytes per block, at
+ * least 32 bytes, and 8 bytes per class that the largest region can need (1.3 KiB for 128 KiB).
  *
  * With a page source two more things are known. A free block carries AGED once tick has seen it and
  * GIVEN once its whole pages were given back. In the region of the opening, above `high` nothing
@@ -77,6 +78,7 @@ struct tlsf {
     struct region *regions;
     size_t capacity;
     uint64_t failures;
+    uintptr_t start, limit; /* of the memory of the opening, while that is not laid out */
     const struct kit_alloc_pages *pages;
     struct block *end;   /* of the region of the opening */
     uintptr_t touched;   /* there whole pages read as zero from a header's size above this on */
@@ -136,7 +138,8 @@ KIT_INLINE size_t tlsf_next_class(const struct tlsf *t, size_t index)
 }
 
 /* tlsf.c */
-int tlsf_add_region(struct kit_alloc *a, void *memory, size_t size);
+/* Lays out the memory of the opening; false: that was done. */
+bool tlsf_begin(struct tlsf *t);
 /* Takes a free block for such a request out of its list; NULL: there is none. */
 struct block *tlsf_take(struct tlsf *t, size_t size, size_t align);
 /* Gives out the first `need` bytes of a block that was taken out of its list. */
