@@ -158,3 +158,33 @@ def test_a_trace_that_cannot_be_written_is_said(tmp_path: Path,
     assert main(["alloc", "record", "-o", str(tmp_path / "a")]) == 1
     assert "say what to record" in capfd.readouterr().err
     assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+@pytest.mark.root
+def test_a_full_disk_ends_the_recording_and_not_the_program(
+        tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Writing to a mapped page that has no block behind it would kill the program."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "unikit-test", small],
+                      check=False).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        raw = small / "t"
+        from unikit.alloc.lab import recorder
+        done = subprocess.run(
+            [sys.executable, "-c", "x = [[i] for i in range(200000)]; print(len(x))"],
+            capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONMALLOC": "malloc", "LD_PRELOAD": str(recorder.library()),
+                 recorder.VARIABLE: str(raw)})
+        assert done.stdout == "200000\n"
+        found, = recorder.recorded(raw)
+        trace = recorder.finish(found, tmp_path / "cut.trace", names=False)
+    finally:
+        subprocess.run(["umount", small], check=True)
+    assert len(trace) > 100_000
+    assert trace.facts["cut"]
+    assert lab.Trace.load(tmp_path / "cut.trace").facts["cut"]
+    from unikit.cli.alloc.record import tell
+    tell(tmp_path / "cut.trace", trace)
+    assert "ended before the program" in capfd.readouterr().err

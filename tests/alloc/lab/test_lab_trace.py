@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -146,6 +148,24 @@ def test_rubbish_is_refused_or_skipped(rubbish: bytes, where: int) -> None:
         return
     assert len(trace) <= 400
     trace.summary()
+
+
+def test_damaged_files_under_sanitizers(tmp_path: Path) -> None:
+    """A thousand damaged files: none makes the reader read or write where it must not."""
+    here = Path(__file__).resolve()
+    lab_folder = here.parents[3] / "unikit/alloc/lab"
+    program = tmp_path / "damage"
+    subprocess.run(
+        ["gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I",
+         here.parents[3], here.parent / "programs/damage.c",
+         *(lab_folder / f"host_{name}.c" for name in ("trace", "trace_write", "stats")), "-o",
+         program], check=True)
+    file = tmp_path / "whole.trace"
+    long_trace(3000).save(file)
+    done = subprocess.run([program, file, "1000"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = re.fullmatch(r"(\d+) read, (\d+) refused\n", done.stdout)
+    assert found and int(found[1]) > 100 and int(found[2]) > 100
 
 
 @pytest.mark.parametrize(("content", "said"), [

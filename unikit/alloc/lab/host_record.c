@@ -139,6 +139,7 @@ static struct kit_trace_chunk *map_chunk(uint32_t kind, uint32_t stream, uint32_
     uint32_t slot = atomic_fetch_add(&record.slots, 1);
     struct kit_trace_chunk *chunk = map_file(KIT_TRACE_PAGE + (size_t)slot * CHUNK, CHUNK, 0);
     if (!chunk) {
+        record.header->flags |= KIT_TRACE_CUT;
         stop();
         return NULL;
     }

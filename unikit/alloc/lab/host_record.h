@@ -17,8 +17,9 @@
 #define RECORD_FAMILY(X)                                                                           \
     X(malloc)                                                                                      \
     X(free)                                                                                        \
-    X(calloc) X(realloc) X(reallocarray) X(aligned_alloc) X(memalign) X(posix_memalign) X(valloc)  \
-        X(pvalloc) X(free_sized) X(free_aligned_sized) X(_Znwm) X(_Znam) X(_ZnwmRKSt9nothrow_t)    \
+    X(calloc)                                                                                      \
+    X(realloc) X(reallocarray) X(aligned_alloc) X(memalign) X(posix_memalign) X(valloc) X(pvalloc) \
+        X(free_sized) X(free_aligned_sized) X(_Znwm) X(_Znam) X(_ZnwmRKSt9nothrow_t)               \
             X(_ZnamRKSt9nothrow_t) X(_ZnwmSt11align_val_t) X(_ZnamSt11align_val_t)                 \
                 X(_ZnwmSt11align_val_tRKSt9nothrow_t) X(_ZnamSt11align_val_tRKSt9nothrow_t)        \
                     X(_ZdlPv) X(_ZdaPv) X(_ZdlPvm) X(_ZdaPvm) X(_ZdlPvSt11align_val_t)             \

@@ -85,7 +85,8 @@ static int check_header(struct kit_trace_reader *reader, const uint8_t *data, si
                       reader->header.version);
     if (reader->header.check && reader->header.check != kit_trace_check(&copy, sizeof copy))
         return refuse(why, "its header of %zu bytes is damaged", sizeof copy);
-    if (reader->header.chunk <= KIT_TRACE_CHUNK_HEAD || reader->header.text_size > KIT_TRACE_TEXT)
+    if (reader->header.chunk <= KIT_TRACE_CHUNK_HEAD || reader->header.chunk & 7 ||
+        reader->header.text_size > KIT_TRACE_TEXT)
         return refuse(why, "its header says that a slot has %zu bytes", reader->header.chunk);
     return 0;
 }

@@ -43,6 +43,7 @@ enum {
     /* flags of the header */
     KIT_TRACE_BLOCKS = 1,   /* identities are block numbers, not addresses */
     KIT_TRACE_ATTACHED = 2, /* recording began in a running program: blocks older than it exist */
+    KIT_TRACE_CUT = 4,      /* recording ended before the program: there was no room for the file */
     /* kinds of chunks */
     KIT_TRACE_EVENTS = 1,
     KIT_TRACE_MODULES = 2, /* text: lines of /proc/PID/maps, later ones count more */
@@ -72,7 +73,7 @@ enum {
 struct kit_trace_header {
     char magic[8]; /* «KITTRACE» */
     uint32_t version;
-    uint32_t chunk; /* bytes of a slot, above KIT_TRACE_CHUNK_HEAD; the file's last may be cut */
+    uint32_t chunk; /* bytes of a slot, a multiple of 8; the file's last one may be cut */
     uint32_t flags;
     uint32_t pid;
     uint64_t start_wall_ns; /* since 1970 UTC */

@@ -24,9 +24,9 @@ NO_BLOCK = 0xFFFFFFFF
 _HEADER = struct.Struct("<8sIIIIQQQQQIIII")
 _CHUNK = struct.Struct("<IIIIIIQ")
 _PAGE, _TEXT, _MAGIC = 4096, 3968, 0x4B48434B
-_BLOCKS, _ATTACHED = 1, 2
+_BLOCKS, _ATTACHED, _CUT = 1, 2, 4
 _MODULES, _SYMBOLS, _END = 2, 3, 4
-_FIXED = ("pid", "start_wall_ns", "cpus", "page", "attached")
+_FIXED = ("pid", "start_wall_ns", "cpus", "page", "attached", "cut")
 
 
 class Op(enum.IntEnum):
@@ -159,7 +159,8 @@ class Trace:
 
     :ivar columns: the events by column.
     :ivar facts: what is known about program and machine: ``program``, ``command``, ``allocator``,
-        ``pid``, ``start_wall_ns``, ``cpus``, ``page``, ``cpu``, ``kernel``, ``attached`` ...
+        ``pid``, ``start_wall_ns``, ``cpus``, ``page``, ``cpu``, ``kernel``, ``attached``,
+        ``cut`` (there was no room for more) ...
     :ivar complete: whether the file was ended in good order; otherwise what there was, is here.
     :ivar blocks: how many blocks there are.
     :ivar foreign: see :class:`Summary`; so are ``lost`` and ``damaged``.
@@ -407,7 +408,7 @@ def _facts(buffer: Any) -> dict[str, Any]:
     head = buffer[0:_PAGE]
     _, _, _, flags, pid, wall, _, _, _, _, cpus, page, _, size = _HEADER.unpack_from(head)
     facts: dict[str, Any] = {"pid": pid, "start_wall_ns": wall, "cpus": cpus, "page": page,
-                             "attached": bool(flags & _ATTACHED)}
+                             "attached": bool(flags & _ATTACHED), "cut": bool(flags & _CUT)}
     for line in head[_PAGE - _TEXT:_PAGE - _TEXT + size].decode(errors="replace").splitlines():
         key, _, value = line.partition("=")
         if key:
@@ -460,9 +461,13 @@ def _header(facts: Mapping[str, Any], slot: int, columns: Columns) -> bytes:
     data = text.encode()[:_TEXT]
     last = columns.time[-1] if len(columns.time) else 1
 
+    flags = _BLOCKS
+    flags |= _ATTACHED if facts.get("attached") else 0
+    flags |= _CUT if facts.get("cut") else 0
+
     def pack(check: int) -> bytes:
         return _HEADER.pack(
-            b"KITTRACE", 1, slot, _BLOCKS | (_ATTACHED if facts.get("attached") else 0),
+            b"KITTRACE", 1, slot, flags,
             int(facts.get("pid", 0)), int(facts.get("start_wall_ns", 0)), 0, 0, last, last,
             int(facts.get("cpus", 0)), int(facts.get("page", 4096)), check, len(data)
         ).ljust(_PAGE - _TEXT, b"\0") + data.ljust(_TEXT, b"\0")

@@ -119,3 +119,6 @@ def tell(path: Path, trace: Trace) -> None:
         f"unikit: {path}: {program} ({trace.facts.get('pid')}): {found.events} events, "
         f"{found.threads} threads, {found.sites} call sites, at most {found.peak_bytes} bytes in "
         f"{found.peak_blocks} blocks\n")
+    if trace.facts.get("cut"):
+        complain(f"{path}: the recording ended before the program: no room for more in "
+                 f"{path.parent}, or the folder is out of the program's reach")
