@@ -100,6 +100,22 @@ def test_threads_that_never_pause_are_recorded_and_go_on(start: Start, tmp_path:
     assert len({line.split()[5] for line in words.splitlines() if "libunikit-attach" in line}) == 1
 
 
+def test_threads_and_children_may_come_and_go(start: Start, tmp_path: Path) -> None:
+    """A thread that ends while it is looked for is no reason to give up, nor is one just born."""
+    process = start(compiled(tmp_path, "churn"))
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for _ in range(12):
+        with attach.Recording(process.pid, tmp_path / "churn.trace", names=False) as recording:
+            progress(process)
+        assert recording.trace is not None
+        assert (recording.trace.lost, recording.trace.damaged) == (0, 0)
+        assert len(recording.trace.threads) > 1
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(10) == 0
+    process.stdin = None
+
+
 def test_a_waiting_process_waits_on(start: Start, tmp_path: Path) -> None:
     """A sleep is as long, and a read as patient, as without us."""
     process = start(sys.executable, "-c", "import time, sys; a = time.monotonic(); print('on');"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import pwd
 import shutil
@@ -212,10 +213,15 @@ class Recording:
             tids = remote.threads(self.pid)
             if not tids:
                 raise NotFound(f"process {self.pid} ended")
+            tid = tids[number % len(tids)]
             try:
-                thread = remote.Thread(tids[number % len(tids)])
+                thread = remote.Thread(tid)
             except NotFound:
                 continue
+            except PtraceError as error:
+                if remote.ended(self.pid, tid, error) and _is_alive(self.pid):
+                    continue
+                raise
             try:
                 if remote.safe(thread, self._memory, unsafe):
                     began = time.monotonic()
@@ -247,7 +253,7 @@ class Recording:
         """Call dlopen and the recorder's start; errno stays as it was."""
         top = room + _STACK - 64
         errno_at = thread.call(code, top, self._open_names["__errno_location"][0])
-        errno = self._memory.read(errno_at, 4)
+        before = self._memory.read(errno_at, 4)
         try:
             self._memory.write(room, os.fsencode(self._library) + b"\0")
             if not any(module.path == str(self._library) for module in self._modules):
@@ -267,7 +273,7 @@ class Recording:
                 raise PlatformError(f"process {self.pid} cannot write {self._raw}: "
                                     f"{os.strerror(failed)}")
         finally:
-            self._memory.write(errno_at, errno)
+            self._memory.write(errno_at, before)
 
     def _find_syscall(self) -> int:
         for module in (*self._providers, *self._linkers):
@@ -451,7 +457,7 @@ def _open(pid: int) -> remote.Memory:
 
 def _refusal(pid: int, error: Exception) -> Exception:
     """Return what the kernel's refusal means here, with what to do about it."""
-    if getattr(error, "errno", None) == 3:
+    if getattr(error, "errno", None) == errno.ESRCH:
         return NotFound(f"process {pid} ended")
     found = _status(pid) or {}
     owner = int(found.get("Uid", "0").split()[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -250,7 +251,7 @@ def stopped(pid: int) -> Iterator[list[Thread]]:
                 try:
                     held[tid] = Thread(tid, settle=False)
                 except PtraceError as error:
-                    if error.errno != 3:  # ESRCH: the thread ended
+                    if not ended(pid, tid, error):
                         raise
             for tid in fresh:
                 try:
@@ -265,6 +266,11 @@ def stopped(pid: int) -> Iterator[list[Thread]]:
     finally:
         for thread in held.values():
             thread.release()
+
+
+def ended(pid: int, tid: int, error: PtraceError) -> bool:
+    """Say whether a thread could not be seized because it is ending or gone."""
+    return error.errno == errno.ESRCH or (error.errno == errno.EPERM and not _alive(pid, tid))
 
 
 def _alive(pid: int, tid: int) -> bool:
