@@ -336,6 +336,21 @@ def test_a_file_keeps_what_was_written(tmp_path: Path) -> None:
         memory.region("64K", file=tmp_path / "no" / "arena")
 
 
+def test_a_file_is_as_before_when_it_cannot_be_mapped(tmp_path: Path) -> None:
+    """Made for nothing, it is gone; grown for nothing, it has its size."""
+    for arguments in ({"hugepages": "require"}, {"at": 4096 * 3}, {"size": 1 << 46}):
+        more = {"size": 65536, "at": 0} | arguments
+        path = tmp_path / "new"
+        with memory.region("4K", at=0x7000_0000_0000), pytest.raises(
+                (InvalidArgument, OutOfMemory, AlreadyExists)):
+            memory.region(file=path, **{**more, "at": more["at"] and 0x7000_0000_0000})
+        assert not path.exists()
+    path.write_bytes(b"kept")
+    with memory.region("4K", at=0x7000_0000_0000), pytest.raises(AlreadyExists):
+        memory.region("1M", file=path, at=0x7000_0000_0000)
+    assert path.read_bytes() == b"kept"
+
+
 def answer(m: memory.Region) -> None:
     """Run in another process: answer in the memory itself."""
     m[1] = m[0] + 1

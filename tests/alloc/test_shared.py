@@ -17,7 +17,8 @@ from typing import Any
 import numpy
 import pytest
 
-from unikit.alloc import Bump, Firstfit, Handle, SharedHeap, Tlsf, memory
+from unikit import registry
+from unikit.alloc import Bump, Firstfit, Handle, Shard, SharedHeap, Tlsf, memory
 from unikit.errors import AlreadyExists, InvalidArgument, Malformed, NotSupported, Panic
 from unikit.ffi import load
 
@@ -172,6 +173,20 @@ def test_a_layer_cannot_be_shared(region: memory.Region) -> None:
         guard.Guard(Tlsf()).open(region)
 
 
+def test_code_elsewhere_is_refused_where_it_matters(region: memory.Region) -> None:
+    """A heap with addresses of code in it would run into nothing in another process."""
+    code = ("import sys\nfrom unikit.alloc import Shard, memory\n"
+            "with memory.attach(sys.argv[1]) as m:\n"
+            "    try: Shard().open(m)\n"
+            "    except NotImplementedError as error: print(error)\n")
+    with Shard().open(region) as heap:
+        heap.alloc(10)
+        done = subprocess.run([sys.executable, "-c", code, f"/proc/{os.getpid()}/fd/{region.fd}"],
+                              capture_output=True, text=True, check=False)
+        assert "keeps addresses of its code" in done.stdout, done.stderr
+        heap.check()
+
+
 def open_and_count(region: memory.Region, barrier: Any) -> None:
     """Open at the same time as the others, and allocate."""
     barrier.wait(30)
@@ -212,13 +227,16 @@ def hammer(heap: SharedHeap, seed: int, turns: int) -> None:
         block.free()
 
 
-@pytest.mark.parametrize("record", [Bump, Firstfit, Tlsf], ids=lambda record: record.id)
+@pytest.mark.parametrize("record", [each for each in registry.components("alloc")
+                                    if "layer" not in each.features],
+                         ids=lambda record: record.id)
 def test_processes_and_threads_hammer_one_heap(region: memory.Region, record: type) -> None:
     """No block is given to two, and the heap is sound and empty at the end."""
     turns = 300 if record is Bump else 1500
     with record().open(region) as heap:
         children = [FORK.Process(target=hammer, args=(heap, seed, turns)) for seed in (1, 2)]
-        children.append(SPAWN.Process(target=hammer, args=(heap, 3, turns)))
+        if record.relocatable:
+            children.append(SPAWN.Process(target=hammer, args=(heap, 3, turns)))
         for child in children:
             child.start()
         threads = [threading.Thread(target=hammer, args=(heap, seed, turns)) for seed in (4, 5)]

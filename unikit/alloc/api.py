@@ -41,9 +41,13 @@ class Allocator(Component):
 
     :cvar for_process: option values that suit a whole Linux program, where they differ from the
         defaults, which are made for images; ``unikit alloc`` starts from them.
+    :cvar relocatable: whether its memory holds no address of its code or constants beside the table
+        of operations at the start, so that processes that have its code at different addresses can
+        share a heap.
     """
 
     for_process: ClassVar[Mapping[str, Any]] = {}
+    relocatable: ClassVar[bool] = False
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

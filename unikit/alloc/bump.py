@@ -16,5 +16,6 @@ class Bump(Allocator):
     """
 
     id = "alloc.bump"
+    relocatable = True
     features = frozenset({"bounded", "scopes", "resize"})
     sources = ("bump.c",)

@@ -16,6 +16,7 @@ class Firstfit(Allocator):
     """
 
     id = "alloc.firstfit"
+    relocatable = True
     features = frozenset({"reuses", "owns", "walk", "add_region", "unsized", "resize"})
     sources = ("firstfit.c",)
     for_process = {"blocks": 1 << 20}

@@ -17,6 +17,7 @@ class Halffit(Allocator):
     """
 
     id = "alloc.halffit"
+    relocatable = True
     features = frozenset({"reuses", "bounded", "owns", "walk", "unsized", "resize"})
     sources = ("halffit.c",)
     reference = ("Ogasawara, An algorithm with constant execution time for dynamic storage "

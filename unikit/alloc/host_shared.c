@@ -24,6 +24,7 @@ struct header {
     _Atomic int32_t maker;
     uint64_t address, size;
     struct kit_alloc *inner;
+    uintptr_t code; /* where the maker has the component */
     char id[64];
     uint64_t options[OPTIONS_MAX];
     pthread_mutex_t mutex;
@@ -122,6 +123,7 @@ static int shared_make(struct header *header, const struct kit_alloc_component *
     header->magic = MAGIC;
     header->address = (uintptr_t)header;
     header->size = size;
+    header->code = (uintptr_t)component;
     memcpy(header->options, options, count * sizeof *options);
     memcpy(header->id, component->id, strlen(component->id));
     return 0;
@@ -160,8 +162,8 @@ static int shared_wait(struct header *header)
 }
 
 int kit_shared_open(const struct kit_alloc_component *component, const uint64_t *options,
-                    size_t options_count, void *memory, size_t size, struct kit_shared **shared,
-                    struct kit_alloc **inner)
+                    size_t options_count, bool relocatable, void *memory, size_t size,
+                    struct kit_shared **shared, struct kit_alloc **inner)
 {
     struct header *header = memory;
     if (options_count > OPTIONS_MAX || strlen(component->id) >= sizeof header->id)
@@ -186,6 +188,8 @@ int kit_shared_open(const struct kit_alloc_component *component, const uint64_t 
     }
     if (rc == 0)
         rc = shared_compare(header, component->id, options, options_count, size);
+    if (rc == 0 && !relocatable && header->code != (uintptr_t)component)
+        rc = KIT_ENOTSUP;
     if (rc != 0) {
         free(side);
         return rc;

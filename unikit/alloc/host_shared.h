@@ -25,11 +25,12 @@ struct kit_shared_facts {
 /* Opens the heap in memory[0 ... size), page-aligned, zero when fresh, or finds it opened by
  * another process: then component and options MUST be the same. 0, *shared and *inner;
  * KIT_EINVAL: another allocator or other options, or an option; KIT_EEXIST: it was opened at
- * another address; KIT_EMALFORMED: something else lies there; KIT_ENOMEM; KIT_ETIMEDOUT: whoever
- * opens it does not come to an end. */
+ * another address; KIT_ENOTSUP: its code lies at another address and it is not `relocatable`, that
+ * is, it keeps addresses of code and constants; KIT_EMALFORMED: something else lies there;
+ * KIT_ENOMEM; KIT_ETIMEDOUT: whoever opens it does not come to an end. */
 int kit_shared_open(const struct kit_alloc_component *component, const uint64_t *options,
-                    size_t options_count, void *memory, size_t size, struct kit_shared **shared,
-                    struct kit_alloc **inner);
+                    size_t options_count, bool relocatable, void *memory, size_t size,
+                    struct kit_shared **shared, struct kit_alloc **inner);
 /* Lets go of this process's side; the heap stays as it is. */
 void kit_shared_close(struct kit_shared *shared);
 void kit_shared_read(struct kit_shared *shared, struct kit_shared_facts *out);

@@ -53,7 +53,8 @@ class SharedHeap(Heap):
     The first process that opens the allocator over a shared region makes the heap; all others that
     open the same allocator with the same options over it, attached, find it. Allocators hold
     addresses, so the region must lie at one address in all of them, as it does after
-    :func:`unikit.alloc.memory.attach`. Each call takes a lock of all processes and threads.
+    :func:`unikit.alloc.memory.attach`. One that keeps addresses of its code too (``shard``) is for
+    processes that are forks of each other. Each call takes a lock of all processes and threads.
 
     A block belongs to the process that allocated it until it passes it on: :meth:`give` here and
     :meth:`take` there. :meth:`view` shows a block without owning it. Blocks of a process that ends
@@ -79,7 +80,8 @@ class SharedHeap(Heap):
         self._options = load.options(self.record)
         side, inner = ffi.new("struct kit_shared **"), ffi.new("struct kit_alloc **")
         code = lib.kit_shared_open(load.component(self.record), self._options,
-                                   len(self.record.encoded()), memory, len(memory), side, inner)
+                                   len(self.record.encoded()), self.record.relocatable, memory,
+                                   len(memory), side, inner)
         self._check_open(code, len(memory))
         self._side = ffi.gc(side[0], lib.kit_shared_close)
         gate = ffi.new("struct kit_alloc **")
@@ -96,6 +98,10 @@ class SharedHeap(Heap):
         if kind is InvalidArgument:
             raise InvalidArgument(f"{doing}: another allocator or other options made this heap; "
                                   "open it with the same record")
+        if kind is NotSupported:
+            raise NotSupported(f"{doing}: it keeps addresses of its code, which lies elsewhere in "
+                               "the process that made this heap; fork from that one, or take "
+                               "another allocator, as alloc.tlsf")
         load.check(code, doing)
 
     # ---- blocks between processes ------------------------------------------------------------

@@ -18,6 +18,7 @@ class Buddy(Allocator):
     """
 
     id = "alloc.buddy"
+    relocatable = True
     features = frozenset({"reuses", "bounded", "owns", "walk", "unsized", "resize"})
     sources = ("buddy.c", "views.c")
     reference = ("Knowlton, A fast storage allocator, CACM 8(10), 1965; Peterson, Norman, Buddy "

@@ -83,19 +83,12 @@ def region(size: int | str, hugepages: Policy = "try", *, pages: Pages | None = 
     check_node(node)
     if max(size, limit) >> 47:
         raise OutOfMemory(f"mapping {max(size, limit)} bytes: more than there are addresses")
-    wanted: tuple[Pages, ...] = candidates(size, hugepages, pages, shared)
+    wanted = candidates(size, hugepages, pages, shared)
     if file is not None:
-        fd = _open_file(Path(file))
-        wanted = (pages_of(fd),)
-        if hugepages == "require" and wanted[0] != (pages or "2M"):
-            os.close(fd)
-            raise InvalidArgument(f"mapping {file} on huge pages: it lies on no hugetlbfs with "
-                                  f"pages of {pages or '2M'}")
-    else:
-        fd = -1
+        return _file_region(Path(file), size, limit, hugepages, pages, node, at, prefault)
     for kind in wanted:
         try:
-            return _region(size, limit, kind, shared, fd, node, at,
+            return _region(size, limit, kind, shared, -1, node, at,
                            prefault=prefault or kind == "thp" and hugepages == "require",
                            gather=kind == "thp" and hugepages == "require")
         except OutOfMemory:
@@ -200,7 +193,10 @@ def _reserve(span: int, step: int, at: int, common: bool) -> int:
     flags = kernel.MAP_PRIVATE | kernel.MAP_ANONYMOUS | kernel.MAP_NORESERVE
     if at % step:
         raise InvalidArgument(f"mapping at {at:#x}: give a multiple of {step:#x}")
-    tries = [at] if at else random.Random().sample(_COMMON, 8) if common else []
+    if common and not at and span > _COMMON.stop - _COMMON.start:
+        raise OutOfMemory(f"mapping {span} bytes to be shared: more than there is room for")
+    common_zone = range(_COMMON.start, _COMMON.stop - span + 1, _COMMON.step)
+    tries = [at] if at else random.Random().choices(common_zone, k=16) if common else []
     for address in tries:
         try:
             kernel.mmap(address - edge, span + 2 * edge, kernel.PROT_NONE,
@@ -210,6 +206,8 @@ def _reserve(span: int, step: int, at: int, common: bool) -> int:
             continue
         except OSError as error:
             raise OutOfMemory(f"mapping {span} bytes at {address:#x}: {error}") from error
+    if tries and not at:
+        raise OutOfMemory(f"mapping {span} bytes to be shared: no free stretch of addresses found")
     if tries:
         raise AlreadyExists(f"mapping {span} bytes at {tries[0]:#x}: {_occupant(tries[0], span)} "
                             "is there; map it earlier, or give the maker another address (at=)")
@@ -245,6 +243,29 @@ def _occupant(address: int, span: int) -> str:
         if each.start < address + span and address < each.start + each.size:
             return each.name or "anonymous memory"
     return "something"
+
+
+def _file_region(path: Path, size: int, limit: int, hugepages: Policy, pages: Pages | None,
+                 node: int | None, at: int, prefault: bool) -> Region:
+    """Map a file; one that is made for it is gone again if that fails."""
+    existed = path.exists()
+    fd = _open_file(path)
+    try:
+        kind, before = pages_of(fd), os.fstat(fd).st_size
+        if hugepages == "require" and kind != (pages or "2M"):
+            raise InvalidArgument(f"mapping {path} on huge pages: it lies on no hugetlbfs with "
+                                  f"pages of {pages or '2M'}")
+        try:
+            return _region(size, limit, kind, False, os.dup(fd), node, at, prefault=prefault)
+        except BaseException:
+            os.ftruncate(fd, before)
+            raise
+    except BaseException:
+        if not existed:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
 
 
 def _open_file(path: Path) -> int:

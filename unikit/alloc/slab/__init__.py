@@ -17,6 +17,7 @@ class Slab(Allocator):
     """
 
     id = "alloc.slab"
+    relocatable = True
     features = frozenset({"reuses", "unsized", "resize"})
     sources = ("slab.c", "cache.c", "runs.c", "views.c")
     reference = ("Bonwick, The slab allocator: an object-caching kernel memory allocator, USENIX "

@@ -16,6 +16,7 @@ class Tlsf(Allocator):
     """
 
     id = "alloc.tlsf"
+    relocatable = True
     features = frozenset({"reuses", "bounded", "owns", "walk", "add_region", "unsized",
                           "resize", "pages", "zeroed"})
     sources = ("tlsf.c", "pages.c", "views.c")
