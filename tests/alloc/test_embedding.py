@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 import unikit
+from unikit import registry
 from unikit.alloc import Bump, Firstfit, Heap, Shard, Tlsf, memory, numpy_handler, sources
 from unikit.errors import InvalidArgument, NotSupported, OutOfMemory, Panic
 from unikit.ffi import load
 
 pytestmark = pytest.mark.fast
 
-ALL = [Bump, Firstfit, Shard, Tlsf]
+ALL = [record for record in registry.components("alloc") if "layer" not in record.features]
 
 
 @pytest.fixture(params=ALL, ids=lambda record: record.id)
