@@ -161,6 +161,28 @@ def test_threads_free_each_others_blocks(variant: str, rounds: int, tmp_path: Pa
     assert f"{3 * 4 * rounds} allocations" in said
 
 
+# ---- bounds --------------------------------------------------------------------------------------
+
+def test_memory_of_the_published_size_refuses_nothing() -> None:
+    """After Robson: fill, keep one block of each slab, go on with the next size."""
+    live, largest = 1 << 19, 4096
+    with Shard().open(Shard().worst_memory(live, largest)) as heap:
+        assert heap.stats().capacity >= 32 << 20
+        size, held = 16, 0
+        while size <= largest:
+            blocks = [take(heap, size) for _ in range((live - held) // size)]
+            each = max(1, 65536 // size) if size >= 64 else 1024
+            for index, block in enumerate(blocks):
+                if index % each:
+                    free(heap, block)
+            held += size * len(blocks[::each])
+            size += max(16, size // 4)
+        stats = heap.stats()
+        assert stats.failures == 0
+        assert stats.used > live / 4
+        heap.check()
+
+
 # ---- hardening -----------------------------------------------------------------------------------
 
 SWITCHES = ("checks", "links", "canary", "poison", "shuffle", "quarantine")

@@ -19,7 +19,7 @@ class Shard(Allocator):
     features = frozenset({"reuses", "bounded", "owns", "walk", "add_region", "unsized", "threads",
                           "pages", "resize", "zeroed"})
     sources = ("shard.c", "slab.c", "face.c", "large.c", "back.c", "pages.c", "hard.c",
-               "check.c")
+               "check.c", "bounds.c")
     reference = ("Leijen, Zorn, de Moura, Mimalloc: free list sharding in action, APLAS 2019; "
                  "Lietar et al., snmalloc: a message passing allocator, ISMM 2019; Masmano, "
                  "Ripoll, Crespo, Real, TLSF, ECRTS 2004")

@@ -241,4 +241,5 @@ const struct kit_alloc_component kit_alloc_shard = {
                 KIT_ALLOC_RESIZE | KIT_ALLOC_ZEROED,
     .ops = &shard_ops,
     .open = shard_open,
+    .bounds = shard_bounds,
 };

@@ -328,6 +328,9 @@ size_t shard_trim(struct kit_alloc *a, size_t keep);
 void *shard_refill(struct shard_face *face, unsigned class);
 /* A block of any larger class, where there is memory for nothing else. */
 void *shard_larger(struct shard_face *face, unsigned class);
+/* Pages for a slab of a class. Memory that is never carved is never touched, so slabs are as large
+ * as the heap can bear: an active one per class shall take no more than a small part of it. */
+size_t shard_slab_pages(size_t capacity, size_t size, size_t page);
 /* The first free block of an active slab that has one. */
 void *shard_take(const struct shard_heap *heap, struct shard_run *run);
 /* What is due when as many blocks of an own slab were freed as it waited for. */
@@ -391,6 +394,12 @@ void shard_hard_flush(struct shard_face *face); /* frees all that waits */
 /* Whether a link may stand in a free block of this slab. */
 bool shard_hard_links(const struct shard_heap *heap, const struct shard_run *run,
                       const struct shard_block *next);
+
+/* ---- bounds.c ----------------------------------------------------------------------------------
+ */
+
+void shard_bounds(const uint64_t *options, size_t live, size_t largest,
+                  struct kit_alloc_bounds *out);
 
 /* ---- check.c -----------------------------------------------------------------------------------
  */

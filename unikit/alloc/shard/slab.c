@@ -202,16 +202,13 @@ void *shard_take(const struct shard_heap *heap, struct shard_run *run)
  * -----------------------------------------------------------------------------------
  */
 
-/* Pages for the next slab of a class. Memory that is never carved is never touched, so slabs are
- * as large as the heap can bear: an active one per class shall not take more than a small part. */
-static size_t slab_pages(const struct shard_heap *heap, size_t size)
+size_t shard_slab_pages(size_t capacity, size_t size, size_t page)
 {
-    size_t least = shard_pages_of(heap, size), share = heap->capacity / SLAB_SHARE;
+    size_t least = (size + page - 1) / page, share = capacity / SLAB_SHARE;
     size_t bytes = size * FEW < SLAB_BYTES ? SLAB_BYTES : size * FEW;
     bytes = bytes < share ? bytes : share;
     bytes = bytes < size * SHARD_BLOCKS ? bytes : size * SHARD_BLOCKS;
-    size_t pages = bytes >> heap->shift;
-    return pages > least ? pages : least;
+    return bytes / page > least ? bytes / page : least;
 }
 
 /* Makes a run an active slab. */
@@ -239,7 +236,8 @@ static struct shard_run *slab_run(struct shard_face *face, unsigned class)
 {
     struct shard_heap *heap = face->heap;
     size_t size = shard_class_size(class);
-    size_t wish = slab_pages(heap, size), least = shard_pages_of(heap, size);
+    size_t wish = shard_slab_pages(heap->capacity, size, shard_page(heap)),
+           least = shard_pages_of(heap, size);
     shard_lock(heap);
     struct shard_run *run = shard_back_alloc(heap, wish, 0);
     if (!run && least < wish)
