@@ -398,16 +398,20 @@ class Table:
         return out
 
 
-def run_facts(table: Table, allocators: Sequence[Allocator],
-              huge_pages: bool = False) -> dict[str, Any]:
-    """Return a table with all that a reader must know of how it came about."""
+def origin(allocators: Iterable[Allocator]) -> dict[str, Any]:
+    """Return what a reader must know of every table: versions, machine, date."""
     from harness import machine
 
-    return {"tests": table.facts(), "versions": {one.name: one.version for one in allocators},
-            "ours": [one.name for one in allocators if one.ours],
-            "huge_pages": huge_page_setting() if huge_pages else "forbidden to every process",
-            "rounds": len(next(iter(table.results.values()))[table.base]),
+    return {"versions": {one.name: one.version for one in allocators},
             "date": datetime.date.today().isoformat(), "machine": machine()}
+
+
+def run_facts(table: Table, allocators: Sequence[Allocator],
+              huge_pages: bool = False) -> dict[str, Any]:
+    """Return a table of ratios as it is kept."""
+    return {"tests": table.facts(), "ours": [one.name for one in allocators if one.ours],
+            "huge_pages": huge_page_setting() if huge_pages else "forbidden to every process",
+            "rounds": len(next(iter(table.results.values()))[table.base]), **origin(allocators)}
 
 
 def rounded(value: float | None) -> float | None:

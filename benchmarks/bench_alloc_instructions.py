@@ -32,11 +32,12 @@ from allocators import (  # noqa: E402
     chosen,
     compile_direct,
     compile_one,
+    origin,
     own,
     references,
     write_table,
 )
-from harness import Sample, machine, record  # noqa: E402
+from harness import Sample, record  # noqa: E402
 
 PATTERNS = {"hot": "one block of 64 B again and again", "batch": "256 blocks of 64 B, in order",
             "replace": "a random one of 1000 of 1 to 1024 B"}
@@ -105,12 +106,11 @@ def record_claim(counts: dict[str, Counts | str], allocators: Sequence[Allocator
                  ours: str) -> None:
     """Record the claim, and the table."""
     write_table("alloc-instructions", {
-        "patterns": PATTERNS, "counts": counts, "machine": machine(),
-        "versions": {one.name: one.version for one in allocators}})
+        "patterns": PATTERNS, "counts": counts, **origin(allocators)})
     samples = [Sample(name, (row["replace"],)) for name, row in counts.items()
                if not isinstance(row, str)]
     mine = next(sample for sample in samples if sample.name == ours)
-    record("alloc_instructions", "instructions per malloc and free, random replacement",
+    record("alloc_instructions_pair", "instructions per malloc and free, random replacement",
            "instructions", mine, must=GOAL, more=[one for one in samples if one is not mine],
            note="1000 blocks of 1 to 1024 B live; cachegrind; start-up and loop subtracted; "
                 "«bound» is the component called directly, sizes given on free")

@@ -28,11 +28,12 @@ from allocators import (  # noqa: E402
     compile_direct,
     compile_one,
     last_cpu,
+    origin,
     own,
     references,
     write_table,
 )
-from harness import Sample, machine, record  # noqa: E402
+from harness import Sample, record  # noqa: E402
 
 MIXES = {"uniform": "1 to 1024 B, evenly", "log": "8 B to 8 KiB, every doubling as frequent"}
 SHARES = ("p50", "p99", "p99.9", "p99.99", "max")
@@ -85,8 +86,7 @@ def worst(table: Table, who: str, figure: str) -> int:
 def record_claims(table: Table, allocators: Sequence[Allocator], ours: str) -> None:
     """Record one claim for each goal, and the table."""
     write_table("alloc-latency", {
-        "mixes": MIXES, "shares": SHARES, "cycles": table, "machine": machine(),
-        "versions": {one.name: one.version for one in allocators}})
+        "mixes": MIXES, "shares": SHARES, "cycles": table, **origin(allocators)})
     complete = [who for who in table["uniform"] if all(who in rows for rows in table.values())]
     for figure, must in GOALS.items():
         samples = {who: Sample(who, (float(worst(table, who, figure)),)) for who in complete}
