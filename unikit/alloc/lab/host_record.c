@@ -23,8 +23,6 @@
 #include <unikit/alloc/preload/host.h>
 
 enum {
-    CHUNK = 65536,
-    RANGES = 512,
     REFRESHES = 64, /* times that the mappings are read; programs that make code have no names */
     EARLY = 65536,
     PATH = 1024
@@ -43,10 +41,6 @@ static struct {
     uint16_t turn;
     uint8_t *pool, *pool_end; /* for streams */
     pthread_key_t key;
-    struct {
-        uint64_t start, end;
-    } ranges[RANGES];
-    _Atomic uint32_t range_count;
     uint32_t refreshes;
 } record;
 
@@ -137,7 +131,8 @@ static void stop(void)
 static struct kit_trace_chunk *map_chunk(uint32_t kind, uint32_t stream, uint32_t sequence)
 {
     uint32_t slot = atomic_fetch_add(&record.slots, 1);
-    struct kit_trace_chunk *chunk = map_file(KIT_TRACE_PAGE + (size_t)slot * CHUNK, CHUNK, 0);
+    struct kit_trace_chunk *chunk =
+        map_file(KIT_TRACE_PAGE + (size_t)slot * RECORD_CHUNK, RECORD_CHUNK, 0);
     if (!chunk) {
         record.header->flags |= KIT_TRACE_CUT;
         stop();
@@ -154,76 +149,20 @@ static struct kit_trace_chunk *map_chunk(uint32_t kind, uint32_t stream, uint32_
 
 /* ---- modules -------------------------------------------------------------------------------- */
 
-static bool known(uint64_t site)
+static struct kit_trace_chunk *map_modules(void)
 {
-    uint32_t count = atomic_load_explicit(&record.range_count, memory_order_acquire);
-    for (uint32_t i = 0; i < count; i++)
-        if (site - record.ranges[i].start < record.ranges[i].end - record.ranges[i].start)
-            return true;
-    return false;
-}
-
-static void note_range(const char *line)
-{
-    char *next;
-    uint64_t start = strtoull(line, &next, 16), end = strtoull(next + 1, &next, 16);
-    uint32_t count = atomic_load(&record.range_count);
-    if (next[3] != 'x' || count == RANGES || known(start))
-        return;
-    record.ranges[count].start = start;
-    record.ranges[count].end = end;
-    atomic_store_explicit(&record.range_count, count + 1, memory_order_release);
-}
-
-/* Copies the executable mappings among `text` into chunks. */
-static void write_modules(const char *text)
-{
-    struct kit_trace_chunk *chunk = NULL;
-    for (const char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
-        size_t length = (size_t)(end - line) + 1;
-        const char *rights = memchr(line, ' ', length);
-        if (!rights || rights[3] != 'x')
-            continue;
-        note_range(line);
-        if (chunk && chunk->used + length > CHUNK - sizeof *chunk) {
-            munmap(chunk, CHUNK);
-            chunk = NULL;
-        }
-        if (!chunk &&
-            !(chunk = map_chunk(KIT_TRACE_MODULES, 0, atomic_fetch_add(&record.module_chunks, 1))))
-            return;
-        memcpy((char *)(chunk + 1) + chunk->used, line, length);
-        chunk->used += (uint32_t)length;
-    }
-    if (chunk)
-        munmap(chunk, CHUNK);
-}
-
-static void read_modules(void)
-{
-    size_t room = (size_t)4 << 20, used = 0;
-    char *text = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    if (file >= 0 && text != MAP_FAILED) {
-        for (ssize_t got; used < room - 1 && (got = read(file, text + used, room - 1 - used)) > 0;)
-            used += (size_t)got;
-        write_modules(text);
-    }
-    if (text != MAP_FAILED)
-        munmap(text, room);
-    if (file >= 0)
-        close(file);
+    return map_chunk(KIT_TRACE_MODULES, 0, atomic_fetch_add(&record.module_chunks, 1));
 }
 
 RECORD_COLD void record_site(uint64_t site)
 {
-    if (known(site))
+    if (record_known(site))
         return;
     int saved = errno;
     lock();
-    if (!known(site) && record.refreshes < REFRESHES) {
+    if (!record_known(site) && record.refreshes < REFRESHES) {
         record.refreshes++;
-        read_modules();
+        record_modules(map_modules);
     }
     unlock();
     errno = saved;
@@ -239,10 +178,10 @@ static struct record_stream *take_stream(void)
         record.spare = stream->next;
     } else {
         if ((size_t)(record.pool_end - record.pool) < sizeof *stream) {
-            record.pool =
-                mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            record.pool = mmap(NULL, RECORD_CHUNK, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
             record.pool = record.pool == MAP_FAILED ? NULL : record.pool;
-            record.pool_end = record.pool ? record.pool + CHUNK : NULL;
+            record.pool_end = record.pool ? record.pool + RECORD_CHUNK : NULL;
         }
         stream = (struct record_stream *)(void *)record.pool;
         if (stream) {
@@ -266,13 +205,13 @@ static void put(struct record_stream *stream, const struct kit_trace_raw *event)
 static bool next_chunk(struct record_stream *stream)
 {
     if (stream->chunk)
-        munmap(stream->chunk, CHUNK);
+        munmap(stream->chunk, RECORD_CHUNK);
     stream->chunk = map_chunk(KIT_TRACE_EVENTS, stream->number, stream->sequence++);
     if (!stream->chunk)
         return false;
     stream->at = (uint8_t *)(stream->chunk + 1);
     /* room for a turn and an event, and for what the writer scribbles behind them */
-    stream->end = (uint8_t *)stream->chunk + CHUNK - 2 * KIT_TRACE_EVENT_MAX - 16;
+    stream->end = (uint8_t *)stream->chunk + RECORD_CHUNK - 2 * KIT_TRACE_EVENT_MAX - 16;
     stream->thread = UINT32_MAX;
     kit_trace_begin(&stream->state, stream->chunk->ticks);
     return true;
@@ -371,7 +310,7 @@ static bool begin_file(const char *path, bool attached)
         return false;
     record.header = header;
     header->version = KIT_TRACE_VERSION;
-    header->chunk = CHUNK;
+    header->chunk = RECORD_CHUNK;
     header->flags = attached ? KIT_TRACE_ATTACHED : 0;
     header->pid = (uint32_t)getpid();
     header->start_wall_ns = clock_ns(CLOCK_REALTIME);
@@ -391,7 +330,7 @@ static bool begin_file(const char *path, bool attached)
         add_fact(header, "allocator", found.dli_fname);
     memcpy(header->magic, KIT_TRACE_MAGIC, sizeof header->magic);
     note_moment();
-    read_modules();
+    record_modules(map_modules);
     return true;
 }
 
@@ -423,7 +362,7 @@ static void start_anew(void)
     atomic_store(&record.slots, 0);
     atomic_store(&record.threads, 0);
     atomic_store(&record.module_chunks, 0);
-    atomic_store(&record.range_count, 0);
+    record_forget_modules();
 }
 
 static void forked_child(void)
@@ -475,7 +414,7 @@ RECORD_PUBLIC int kit_record_start(const char *path)
     } else { /* once more: the streams stay with their threads and begin anew */
         for (struct record_stream *each = record.all; each; each = each->other) {
             if (each->chunk)
-                munmap(each->chunk, CHUNK);
+                munmap(each->chunk, RECORD_CHUNK);
             each->chunk = NULL;
             each->sequence = 0;
             each->at = each->end = NULL;

@@ -13,20 +13,23 @@
 #define RECORD_COLD __attribute__((noinline, cold))
 #define RECORD_PUBLIC __attribute__((visibility("default")))
 
+enum { RECORD_CHUNK = 65536 };
+
 /* What is recorded, and what calls are passed on to. */
 #define RECORD_FAMILY(X)                                                                           \
     X(malloc)                                                                                      \
     X(free)                                                                                        \
     X(calloc)                                                                                      \
-    X(realloc) X(reallocarray) X(aligned_alloc) X(memalign) X(posix_memalign) X(valloc) X(pvalloc) \
-        X(free_sized) X(free_aligned_sized) X(_Znwm) X(_Znam) X(_ZnwmRKSt9nothrow_t)               \
-            X(_ZnamRKSt9nothrow_t) X(_ZnwmSt11align_val_t) X(_ZnamSt11align_val_t)                 \
-                X(_ZnwmSt11align_val_tRKSt9nothrow_t) X(_ZnamSt11align_val_tRKSt9nothrow_t)        \
-                    X(_ZdlPv) X(_ZdaPv) X(_ZdlPvm) X(_ZdaPvm) X(_ZdlPvSt11align_val_t)             \
-                        X(_ZdaPvSt11align_val_t) X(_ZdlPvmSt11align_val_t)                         \
-                            X(_ZdaPvmSt11align_val_t) X(_ZdlPvRKSt9nothrow_t)                      \
-                                X(_ZdaPvRKSt9nothrow_t) X(_ZdlPvSt11align_val_tRKSt9nothrow_t)     \
-                                    X(_ZdaPvSt11align_val_tRKSt9nothrow_t)
+    X(realloc)                                                                                     \
+    X(reallocarray)                                                                                \
+    X(aligned_alloc) X(memalign) X(posix_memalign) X(valloc) X(pvalloc) X(free_sized)              \
+        X(free_aligned_sized) X(_Znwm) X(_Znam) X(_ZnwmRKSt9nothrow_t) X(_ZnamRKSt9nothrow_t)      \
+            X(_ZnwmSt11align_val_t) X(_ZnamSt11align_val_t) X(_ZnwmSt11align_val_tRKSt9nothrow_t)  \
+                X(_ZnamSt11align_val_tRKSt9nothrow_t) X(_ZdlPv) X(_ZdaPv) X(_ZdlPvm) X(_ZdaPvm)    \
+                    X(_ZdlPvSt11align_val_t) X(_ZdaPvSt11align_val_t) X(_ZdlPvmSt11align_val_t)    \
+                        X(_ZdaPvmSt11align_val_t) X(_ZdlPvRKSt9nothrow_t) X(_ZdaPvRKSt9nothrow_t)  \
+                            X(_ZdlPvSt11align_val_tRKSt9nothrow_t)                                 \
+                                X(_ZdaPvSt11align_val_tRKSt9nothrow_t)
 
 enum record_index {
 #define RECORD_INDEX(name) RECORD_AT_##name,
@@ -65,6 +68,12 @@ void record_begin(void);
 struct record_stream *record_room(uint64_t ticks);
 /* A call site that the chunk does not know yet: makes sure that its module is in the trace. */
 void record_site(uint64_t site);
+/* Whether a call site lies in code that is in the trace. */
+bool record_known(uint64_t site);
+/* Puts what is mapped now into the trace: into chunks that `map` makes; NULL: there is no room. */
+typedef struct kit_trace_chunk *record_mapper(void);
+void record_modules(record_mapper *map);
+void record_forget_modules(void);
 /* Memory for calls before anything can be passed on: from dlsym. Zeroed. */
 void *record_early(size_t size, size_t align);
 int record_is_early(const void *block);

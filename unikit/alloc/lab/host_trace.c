@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* From a trace file to its events in one order. Three passes: chunks are found and sorted by
  * stream, streams are decoded and merged by time (a binary heap of cursors, so O(n log streams)),
- * identities become block numbers (a hash table from address to block, open addressing).
+ * identities become block numbers (host_tables.h).
  *
  * A realloc that moves is two things at two times, taking and giving, with other threads perhaps
  * in between; so the merge sees two entries, and the number of the block travels from one to the
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <unikit/alloc/lab/host_tables.h>
 #include <unikit/alloc/lab/host_trace.h>
 #include <unikit/rt/error.h>
 
@@ -29,12 +30,6 @@ struct entry {
     uint32_t pair; /* TAKE and REALLOC: which realloc of all */
 };
 
-struct live {
-    uint64_t identity; /* + 1; 0: empty */
-    uint32_t block;
-    uint32_t at; /* index of the event that gave it: size and alignment stand there */
-};
-
 struct kit_trace_reader {
     struct kit_trace_header header;
     struct kit_trace_totals totals;
@@ -44,13 +39,9 @@ struct kit_trace_reader {
     struct entry *entries;
     size_t entry_count, entry_room;
     struct kit_trace_event *events;
-    struct live *table;
-    size_t mask, filled;
-    uint64_t *sites; /* table of addresses, open addressing, and their numbers */
-    uint32_t *site_numbers;
-    uint64_t *site_list;
-    size_t site_mask;
-    struct live *moving; /* per realloc */
+    struct kit_trace_lives lives;
+    struct kit_trace_sites sites;
+    struct kit_trace_live *moving; /* per realloc */
     size_t pairs;
 };
 
@@ -224,112 +215,6 @@ static int decode_streams(struct kit_trace_reader *reader, char *why)
     return 0;
 }
 
-/* ---- blocks and call sites ------------------------------------------------------------------ */
-
-static size_t spread(uint64_t key)
-{
-    key *= UINT64_C(0x9E3779B97F4A7C15);
-    return (size_t)(key ^ (key >> 29));
-}
-
-static int grow_table(struct kit_trace_reader *reader)
-{
-    size_t room = reader->table ? (reader->mask + 1) * 2 : 1024;
-    struct live *fresh = calloc(room, sizeof *fresh);
-    if (!fresh)
-        return KIT_ENOMEM;
-    for (size_t i = 0; reader->table && i <= reader->mask; i++)
-        if (reader->table[i].identity) {
-            size_t at = spread(reader->table[i].identity);
-            while (fresh[at & (room - 1)].identity)
-                at++;
-            fresh[at & (room - 1)] = reader->table[i];
-        }
-    free(reader->table);
-    reader->table = fresh;
-    reader->mask = room - 1;
-    return 0;
-}
-
-/* The entry of an identity, or the empty place where it belongs. */
-static struct live *find_live(struct kit_trace_reader *reader, uint64_t identity)
-{
-    size_t at = spread(identity + 1);
-    while (reader->table[at & reader->mask].identity &&
-           reader->table[at & reader->mask].identity != identity + 1)
-        at++;
-    return &reader->table[at & reader->mask];
-}
-
-/* Takes an entry out; those behind it move up, so that no gravestones are needed. */
-static void remove_live(struct kit_trace_reader *reader, struct live *live)
-{
-    size_t hole = (size_t)(live - reader->table), at = hole;
-    reader->filled--;
-    for (;;) {
-        at = (at + 1) & reader->mask;
-        if (!reader->table[at].identity)
-            break;
-        size_t home = spread(reader->table[at].identity) & reader->mask;
-        if (((at - home) & reader->mask) >= ((at - hole) & reader->mask)) {
-            reader->table[hole] = reader->table[at];
-            hole = at;
-        }
-    }
-    reader->table[hole].identity = 0;
-}
-
-static int grow_sites(struct kit_trace_reader *reader)
-{
-    size_t room = reader->sites ? (reader->site_mask + 1) * 2 : 256;
-    uint64_t *sites = calloc(room, sizeof *sites);
-    uint32_t *numbers = calloc(room, sizeof *numbers);
-    uint64_t *list = realloc(reader->site_list, room * sizeof *list);
-    reader->site_list = list ? list : reader->site_list;
-    if (!sites || !numbers || !list) {
-        free(sites);
-        free(numbers);
-        return KIT_ENOMEM;
-    }
-    for (uint32_t i = 0; i < reader->totals.sites; i++) {
-        size_t at = spread(list[i]);
-        while (sites[at & (room - 1)])
-            at++;
-        sites[at & (room - 1)] = list[i];
-        numbers[at & (room - 1)] = i + 1;
-    }
-    free(reader->sites);
-    free(reader->site_numbers);
-    reader->sites = sites;
-    reader->site_numbers = numbers;
-    reader->site_mask = room - 1;
-    return 0;
-}
-
-static int number_site(struct kit_trace_reader *reader, uint64_t site, uint32_t *number)
-{
-    if (!site) {
-        *number = 0;
-        return 0;
-    }
-    if (!reader->sites || reader->totals.sites * 2 > reader->site_mask) {
-        int code = grow_sites(reader);
-        if (code < 0)
-            return code;
-    }
-    size_t at = spread(site);
-    while (reader->sites[at & reader->site_mask] && reader->sites[at & reader->site_mask] != site)
-        at++;
-    at &= reader->site_mask;
-    if (!reader->sites[at]) {
-        reader->sites[at] = site;
-        reader->site_list[reader->totals.sites++] = site;
-        reader->site_numbers[at] = reader->totals.sites;
-    }
-    *number = reader->site_numbers[at];
-    return 0;
-}
-
 /* ---- one order ------------------------------------------------------------------------------ */
 
 static uint64_t nanoseconds(const struct kit_trace_header *header, uint64_t ticks)
@@ -357,7 +242,7 @@ static struct kit_trace_event *emit(struct kit_trace_reader *reader,
 }
 
 static void emit_free(struct kit_trace_reader *reader, const struct kit_trace_raw *raw,
-                      const struct live *live, uint8_t op)
+                      const struct kit_trace_live *live, uint8_t op)
 {
     struct kit_trace_event *event = emit(reader, raw);
     event->op = op;
@@ -371,17 +256,17 @@ static int give(struct kit_trace_reader *reader, const struct entry *entry)
 {
     const struct kit_trace_raw *raw = &entry->raw;
     uint32_t block = NONE, site = 0;
-    int code = number_site(reader, raw->site, &site);
-    if (code == 0 && (reader->filled + 1) * 2 > reader->mask)
-        code = grow_table(reader);
+    int code = kit_trace_number_site(&reader->sites, raw->site, &site);
+    if (code == 0)
+        code = kit_trace_reserve(&reader->lives);
     if (code < 0)
         return code;
-    struct live *live = find_live(reader, raw->identity);
+    struct kit_trace_live *live = kit_trace_find(&reader->lives, raw->identity);
     if (live->identity) {
         reader->totals.lost++;
         emit_free(reader, raw, live, KIT_TRACE_FREE);
-        remove_live(reader, live);
-        live = find_live(reader, raw->identity);
+        kit_trace_remove(&reader->lives, live);
+        live = kit_trace_find(&reader->lives, raw->identity);
     }
     if (raw->op == KIT_TRACE_REALLOC)
         block = reader->moving[entry->pair].block;
@@ -392,8 +277,8 @@ static int give(struct kit_trace_reader *reader, const struct entry *entry)
     }
     event->block = block;
     event->site = site;
-    *live = (struct live){raw->identity + 1, block, (uint32_t)(event - reader->events)};
-    reader->filled++;
+    *live = (struct kit_trace_live){raw->identity + 1, block, (uint32_t)(event - reader->events)};
+    reader->lives.filled++;
     return 0;
 }
 
@@ -401,7 +286,9 @@ static void take(struct kit_trace_reader *reader, const struct entry *entry)
 {
     const struct kit_trace_raw *raw = &entry->raw;
     bool moves = raw->op == TAKE;
-    struct live *live = reader->table ? find_live(reader, moves ? raw->old : raw->identity) : NULL;
+    struct kit_trace_live *live =
+        reader->lives.table ? kit_trace_find(&reader->lives, moves ? raw->old : raw->identity)
+                            : NULL;
     if (moves)
         reader->moving[entry->pair].block = NONE;
     if (!live || !live->identity) {
@@ -412,7 +299,7 @@ static void take(struct kit_trace_reader *reader, const struct entry *entry)
         reader->moving[entry->pair] = *live;
     else
         emit_free(reader, raw, live, raw->op);
-    remove_live(reader, live);
+    kit_trace_remove(&reader->lives, live);
 }
 
 static int resolve(struct kit_trace_reader *reader, const struct entry *entry)
@@ -500,6 +387,7 @@ KIT_HIDDEN void kit_trace_totals(const struct kit_trace_reader *reader,
                                  struct kit_trace_totals *out)
 {
     *out = reader->totals;
+    out->sites = reader->sites.count;
 }
 
 KIT_HIDDEN void kit_trace_columns(const struct kit_trace_reader *reader, uint64_t *time,
@@ -527,8 +415,8 @@ KIT_HIDDEN void kit_trace_columns(const struct kit_trace_reader *reader, uint64_
 
 KIT_HIDDEN void kit_trace_addresses(const struct kit_trace_reader *reader, uint64_t *out)
 {
-    if (reader->totals.sites)
-        memcpy(out, reader->site_list, reader->totals.sites * sizeof *out);
+    if (reader->sites.count)
+        memcpy(out, reader->sites.list, reader->sites.count * sizeof *out);
 }
 
 KIT_HIDDEN void kit_trace_close(struct kit_trace_reader *reader)
@@ -539,10 +427,10 @@ KIT_HIDDEN void kit_trace_close(struct kit_trace_reader *reader)
     free(reader->streams);
     free(reader->entries);
     free(reader->events);
-    free(reader->table);
-    free(reader->sites);
-    free(reader->site_numbers);
-    free(reader->site_list);
+    free(reader->lives.table);
+    free(reader->sites.table);
+    free(reader->sites.numbers);
+    free(reader->sites.list);
     free(reader->moving);
     free(reader);
 }

@@ -26,7 +26,8 @@ def library(*, attach: bool = False) -> Path:
 
     :raises ToolchainError: there is no compiler.
     """
-    sources = [build.HERE / "host_record.c", build.HERE / "host_family.c",
+    sources = [build.HERE / "host_record.c", build.HERE / "host_modules.c",
+               build.HERE / "host_family.c",
                build.HERE.parent / "preload/host_raise.c"]
     return build.library(
         f"libunikit-{'attach' if attach else 'record'}", sources,
