@@ -158,8 +158,8 @@ def test_damaged_files_under_sanitizers(tmp_path: Path) -> None:
     subprocess.run(
         ["gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I",
          here.parents[3], here.parent / "programs/damage.c",
-         *(lab_folder / f"host_{name}.c" for name in ("trace", "trace_write", "tables", "stats")), "-o",
-         program], check=True)
+         *(lab_folder / f"host_{name}.c" for name in ("trace", "trace_write", "tables", "stats")),
+         "-o", program], check=True)
     file = tmp_path / "whole.trace"
     long_trace(3000).save(file)
     done = subprocess.run([program, file, "1000"], capture_output=True, text=True, check=False)

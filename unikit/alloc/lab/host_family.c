@@ -103,6 +103,20 @@ static inline bool ready(void)
     return KIT_LIKELY(record_next[RECORD_AT_malloc] != NULL);
 }
 
+/* Prototypes as libc's headers have them; for the library to attach under other names. */
+void *NAMED(malloc)(size_t size);
+void NAMED(free)(void *block);
+void *NAMED(calloc)(size_t count, size_t size);
+void *NAMED(realloc)(void *block, size_t size);
+void *NAMED(reallocarray)(void *block, size_t count, size_t size);
+void *NAMED(aligned_alloc)(size_t align, size_t size);
+void *NAMED(memalign)(size_t align, size_t size);
+int NAMED(posix_memalign)(void **out, size_t align, size_t size);
+void *NAMED(valloc)(size_t size);
+void *NAMED(pvalloc)(size_t size);
+void NAMED(free_sized)(void *block, size_t size);
+void NAMED(free_aligned_sized)(void *block, size_t align, size_t size);
+
 /* ---- the C functions ------------------------------------------------------------------------ */
 
 RECORD_PUBLIC void *NAMED(malloc)(size_t size)
