@@ -63,13 +63,17 @@ static size_t tlsf_lower(struct tlsf *t, struct span span)
     return tlsf_decommit(t, span);
 }
 
+void tlsf_watch(struct tlsf *t)
+{
+    t->high = (uintptr_t)tlsf_at(t->end, 0 - t->end->before);
+    t->touched = t->pages->fresh ? t->high : (uintptr_t)t->end;
+}
+
 int tlsf_source(struct kit_alloc *a, const struct kit_alloc_pages *pages)
 {
-    struct tlsf *t = tlsf_of(a);
-    tlsf_begin(t);
-    t->pages = pages;
-    t->high = (uintptr_t)tlsf_at(t->end, 0 - t->end->before);
-    t->touched = pages->fresh ? t->high : (uintptr_t)t->end;
+    tlsf_of(a)->pages = pages;
+    if (!tlsf_of(a)->start)
+        tlsf_watch(tlsf_of(a));
     return 0;
 }
 
@@ -135,7 +139,7 @@ size_t tlsf_tick(struct kit_alloc *a)
 {
     struct tlsf *t = tlsf_of(a);
     size_t given = 0;
-    if (!t->pages)
+    if (!t->pages || t->start)
         return 0;
     tlsf_touch(t);
     struct block *top = tlsf_top(t);
@@ -196,7 +200,7 @@ size_t tlsf_trim(struct kit_alloc *a, size_t keep)
 {
     struct tlsf *t = tlsf_of(a);
     size_t given = 0;
-    if (!t->pages)
+    if (!t->pages || t->start)
         return 0;
     tlsf_touch(t);
     size_t spare = tlsf_spare(t), most = spare > keep ? spare - keep : 0;

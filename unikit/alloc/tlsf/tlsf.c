@@ -333,6 +333,8 @@ COLD bool tlsf_begin(struct tlsf *t)
     t->start = 0;
     tlsf_lay(t, start, t->limit - start);
     t->end = tlsf_at(t->regions->first, t->regions->size);
+    if (t->pages)
+        tlsf_watch(t);
     return true;
 }
 

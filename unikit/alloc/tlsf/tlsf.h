@@ -148,6 +148,8 @@ void *tlsf_use(struct tlsf *t, struct block *block, size_t need);
 /* pages.c */
 void *tlsf_zeroed(struct kit_alloc *a, size_t size, size_t align);
 int tlsf_source(struct kit_alloc *a, const struct kit_alloc_pages *pages);
+/* Begins to know what is zero, when there are both a source and a region. */
+void tlsf_watch(struct tlsf *t);
 size_t tlsf_tick(struct kit_alloc *a);
 size_t tlsf_trim(struct kit_alloc *a, size_t keep);
 /* Gets room for `size` bytes from the page source, as a further region; false: it has none. */
