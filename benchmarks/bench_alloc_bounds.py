@@ -21,7 +21,7 @@ from unikit.alloc import Allocator, Buddy
 from unikit.errors import NotSupported
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMITS = [(1 << 18, 4088), (1 << 20, 4088), (1 << 20, 65_528), (1 << 22, 65_528)]
+LIMITS = [(1 << 18, 4088), (1 << 20, 4088), (1 << 20, 65_528)]
 OVERHEAD = {"alloc.tlsf": 8, "alloc.halffit": 8}
 
 
@@ -58,7 +58,7 @@ def test_bounds(benchmark: Any, subject: Allocator) -> None:
             (live, largest, each) for live, largest in LIMITS
             for each in play(program, subject, "memory", live, largest,
                              OVERHEAD.get(subject.id, 0))], rounds=1)
-        steps = [each for operations, size in ((20_000, 1 << 20), (200, 1 << 30))
+        steps = [each for operations, size in ((10_000, 1 << 20), (200, 1 << 30))
                  for each in play(program, subject, "count", operations, size)]
     ratios = Sample(subject.id, tuple(extent / promise for _, _, (_, extent, promise) in found))
     more = [Sample(f"extent / live: {name}, {live >> 10} KiB, up to {largest}", (extent / live,))

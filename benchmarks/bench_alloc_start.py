@@ -62,7 +62,8 @@ def test_start(benchmark: Any, subject: type[Allocator]) -> None:
     times = benchmark.pedantic(lambda: [boot(subject(), hz) for _ in range(ROUNDS)], rounds=1)
     pages = Sample("dirtied, KiB", (float(dirtied(subject())),))
     met = record(f"alloc_start_{subject.stem()}", f"opening {subject.id} over 1 GiB in an image",
-                 "us", Sample(subject.id, tuple(first for first, _ in times)), must=2, constants=PEERS,
+                 "us", Sample(subject.id, tuple(first for first, _ in times)), must=2,
+                 constants=PEERS,
                  more=[Sample("in untouched memory", tuple(warm for _, warm in times)), pages],
                  note="dirtied: KiB of a fresh mapping of 1 GiB resident after opening it, at most "
                       "4 allowed")

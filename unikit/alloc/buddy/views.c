@@ -4,7 +4,7 @@
 
 /* Measured in a heap of 1 GiB, with room for the deepest splits and joins of larger ones; see
  * benchmarks/results. */
-enum { ALLOC_INSTRUCTIONS = 1100, FREE_INSTRUCTIONS = 1400 };
+enum { ALLOC_INSTRUCTIONS = 2500, FREE_INSTRUCTIONS = 4000 };
 
 void buddy_stats(const struct kit_alloc *a, struct kit_alloc_stats *out)
 {
