@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from preload_harness import GUARDED, NAMES, build, features, library, run
 
 from unikit.alloc import Tlsf
+from unikit.cli.alloc import loading
 from unikit.image import preload
 
 
@@ -56,6 +58,18 @@ def test_a_library_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert preload.library(preload.choose("tlsf")) == first
     monkeypatch.undo()
     assert preload.library(Tlsf(pool="64M")) != first
+
+
+def test_a_third_partys_component_serves_programs(folder: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources that stand elsewhere are taken from there, and nothing of ours has to know them."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "plugin/stack2")
+    record = importlib.import_module("unikit_stack2.stack2").Stack2()
+    variables = loading.environment(preload.library(record)) | {"UNIKIT_ALLOC_STATS": "1"}
+    done = subprocess.run([build(folder, "family.c")], env=variables, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "alloc.stack2 in family" in done.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)
