@@ -123,11 +123,10 @@ def table(results: Mapping[str, Verdicts]) -> str:
 
 
 def hardened() -> str | None:
-    """Return ``shard`` with every switch that hardens it, as :func:`allocators.own` takes it."""
+    """Return hardened ``shard`` as :func:`allocators.own` takes it; None: it cannot be."""
     from unikit.alloc import Shard
-    switches = [spec.name for spec in Shard.options if spec.kind == "bool"
-                and not spec.parse(spec.default)]
-    return ":".join(["shard", *(f"{name}=1" for name in switches)]) if switches else None
+    able = any(spec.name == "hardened" for spec in Shard.options)
+    return "shard:hardened=1" if able else None
 
 
 def contestants(more: Sequence[str] = ()) -> list[Allocator]:

@@ -104,20 +104,25 @@ def booted(image: Image, n: int) -> tuple[int, str]:
         return machine.wait(20), machine.console.text
 
 
+def ran(text: str) -> str:
+    """Return what faults/spawns.c says; what was never freed comes behind it."""
+    return next(line for line in text.splitlines() if " ran, " in line)
+
+
 def test_tasks_with_stacks_survive() -> None:
     """Each of them gets a stack or the caller is told; what is kept for the next ones is whole."""
     image = Image("spawns", [HERE / "faults/spawns.c"], alloc="guard,tlsf", sched="coop",
                   needs=["sched:threads"], platforms=["linux"])
     code, text = booted(image, 0)
-    assert (code, text.splitlines()[-1]) == (0, "8 ran, 0 refused, 16 kept")
+    assert (code, ran(text)) == (0, "8 ran, 0 refused, 16 kept")
     requests = int(re.search(r"(\d+) requests", text)[1])  # type: ignore[index]
     refused = 0
     for n in range(1, requests + 1):
         code, text = booted(image, n)
         if code == 2:
-            assert re.fullmatch(r"cannot start [a-z.]+: too little memory\n", text), text
+            assert re.match(r"cannot start [a-z.]+: too little memory\n", text), text
         else:
-            last = text.splitlines()[-1]
+            last = ran(text)
             assert code == 0, text
             # What a refused task had got already goes to the next one; the last has no next.
             kept = 15 if n == requests else 14

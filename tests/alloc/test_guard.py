@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unikit.alloc import Allocator, Block, Bump, Firstfit, Guard, Heap, Tlsf
-from unikit.errors import Corrupt, NotSupported, OutOfMemory, Panic
+from unikit.errors import Corrupt, GuestExit, NotSupported, OutOfMemory, Panic
+from unikit.image import Image
 from unikit.testing import check_allocator
 
 pytestmark = pytest.mark.fast
 HERE = "test_guard.py"
+FAULTS = Path(__file__).resolve().parent / "faults"
 
 
 @pytest.fixture
@@ -363,3 +367,46 @@ def test_the_width_of_the_canary_is_an_option(options: dict[str, int], size: int
             assert f"at offset {free_at}" in said(lambda: block.free())
         else:
             block.free()
+
+
+# ---- in images -----------------------------------------------------------------------------------
+
+def image_text(words: str, **settings: object) -> tuple[int | str, str]:
+    """Run the program of faults/leaks.c; its exit code or why it died, and what it printed."""
+    image = Image("faulty", [FAULTS / "leaks.c"], alloc="guard,tlsf", events=False,
+                  platforms=["linux"], settings={f"alloc.guard.{key}": value
+                                                 for key, value in settings.items()})
+    with image.boot("linux", memory="4M", args=words) as machine:
+        try:
+            return machine.wait(10), machine.console.text
+        except GuestExit as error:
+            return str(error), machine.console.text
+
+
+def test_an_image_says_what_it_never_freed() -> None:
+    """At its end, on its console; what the system holds is not counted."""
+    code, text = image_text("")
+    assert code == 0
+    lines = re.sub(r"0x[0-9a-f]+", "N", text).splitlines()
+    assert lines == ["not freed: 40 bytes at N, allocated by N",
+                     "not freed: 300 bytes at N, allocated by N",
+                     "2 blocks with 340 bytes were never freed"]
+
+
+def test_an_image_panics_with_the_same_words() -> None:
+    """Offsets and all."""
+    why, _ = image_text("overflow")
+    assert "alloc.guard: written behind it: block 0x" in str(why)
+    assert "of 100 bytes, at offset 112, allocated by 0x" in str(why)
+    why, _ = image_text("stale")
+    assert re.search(r"written after it was freed: block 0x[0-9a-f]+ of 100 bytes, at offset 50, "
+                     r"allocated by 0x[0-9a-f]+, freed by 0x", str(why))
+
+
+def test_pages_of_an_image_are_protected() -> None:
+    """The write itself faults, in the very line of the mistake."""
+    for words in ("overflow", "stale"):
+        why, _ = image_text(words, pages=1)
+        assert "faulted" in str(why)
+        assert "in init_application+" in str(why)
+    assert image_text("", pages=1)[0] == 0

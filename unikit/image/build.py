@@ -78,7 +78,9 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     sole = (plan.alloc if len(plan.allocators()) == 1 else None, plan.sched, plan.net)
     defines = tuple(f"KIT_SOLE_{part.domain().upper()}={part.symbol()}"
                     for part in sole if part is not None)
-    defines += (f"KIT_WITH_NETWORK={int(plan.device())}", "KIT_ENV_DIRECT")
+    layers = len(plan.allocators()) > 1
+    defines += (f"KIT_WITH_NETWORK={int(plan.device())}", f"KIT_WITH_LAYERS={int(layers)}",
+                "KIT_ENV_DIRECT")
     if plan.device():
         defines += ("KIT_NETIF_DIRECT",)
     if not plan.consoles:
@@ -91,7 +93,7 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     units = [unit(path, optimise="" if path.name in _INLINED else once,
                   application=path.name in _INLINED) for path in (
         *runtime_sources(events=plan.sched is not None, net=plan.net is not None,
-                         threads=plan.threads()),
+                         threads=plan.threads(), layers=layers),
         root / "rt/format.c", *plan.entry_sources, folder / "composition.c")]
     # An application that asks for -Os says that its processor time is spent elsewhere; then that of
     # its scheduler is, too. The allocator keeps its speed: -Os costs it a sixth more instructions.

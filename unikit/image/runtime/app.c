@@ -139,6 +139,8 @@ void kit_statistics(struct kit_alloc_stats *memory, struct kit_sched_stats *task
 void kit_exit(int32_t code)
 {
     runtime_environment_t *env = kit_runtime.state.runtime;
+    if (kit_runtime_layer_can(KIT_ALLOC_LEAKS))
+        kit_runtime_report_leaks();
     if (kit_composition.console_count != 0)
         kit_console_write(kit_runtime.console, NULL, 0);
     if (kit_composition.net != NULL && kit_runtime.net != NULL && !kit_runtime.net_polled) {

@@ -137,12 +137,19 @@ int init_unikernel(runtime_environment_t *env)
     int rc = init_memory(env->memory.base_address, env->memory.size);
     if (rc != 0)
         return rc;
+    if (kit_runtime_layer_can(KIT_ALLOC_PAGES))
+        kit_runtime_give_pages(env);
     if (kit_composition.sched != NULL && (rc = open_scheduler(env)) != 0)
         return rc;
     if (kit_composition.net != NULL && (rc = open_network(env)) != 0)
         return rc;
     if (kit_composition.console_count != 0 && (rc = open_consoles(env)) != 0)
         return rc;
+    if (kit_runtime_layer_can(KIT_ALLOC_LEAKS)) {
+        struct kit_alloc_stats stats;
+        kit_alloc_stats(kit_runtime.alloc, &stats);
+        kit_runtime.system_requests = stats.allocations;
+    }
     kit_runtime.state.initialized = true;
     return init_application();
 }
