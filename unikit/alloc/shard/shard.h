@@ -293,6 +293,12 @@ KIT_INLINE void shard_unlock(struct shard_heap *heap)
     atomic_flag_clear_explicit(&heap->lock, memory_order_release);
 }
 
+/* Whether there may be blocks that others have freed. */
+KIT_INLINE bool shard_has_mail(const struct shard_face *face)
+{
+    return face->batches || atomic_load_explicit(&face->inbox, memory_order_relaxed);
+}
+
 /* ---- back.c: runs of pages; all under the lock ------------------------------------------------
  */
 

@@ -19,14 +19,14 @@
 #include <unikit/alloc/shard/shard.h>
 
 enum {
-    RECEIVE = 2,        /* batches at each way to new memory, and ... */
-    RECEIVE_MORE = 16,  /* before a new slab */
-    CARVE_BYTES = 2048, /* carved at once, ... */
-    CARVE_MOST = 32,    /* and not more blocks */
-    PAGE = 4096,        /* of the host */
-    SLAB_BYTES = 65536, /* of a slab, unless blocks are small or large or memory is short */
-    FEW = 8,            /* blocks that it should have */
-    SLAB_SHARE = 256    /* a slab takes at most this part of all memory */
+    RECEIVE = 2,         /* batches at each way to new memory, and ... */
+    RECEIVE_MORE = 16,   /* before a new slab */
+    CARVE_BYTES = 4096,  /* carved at once, ... */
+    CARVE_MOST = 32,     /* and not more blocks */
+    PAGE = 4096,         /* of the host */
+    SLAB_BYTES = 131072, /* of a slab, unless blocks are small or large or memory is short */
+    FEW = 8,             /* blocks that it should have */
+    SLAB_SHARE = 256     /* a slab takes at most this part of all memory */
 };
 
 const struct shard_run shard_no_slab = {.kind = SHARD_NONE};
@@ -248,35 +248,39 @@ static struct shard_run *slab_run(struct shard_face *face, unsigned class)
     return run;
 }
 
+/* Another slab for a class whose active one has neither free nor uncarved blocks; false: no memory.
+ */
+static bool slab_exchange(struct shard_face *face, unsigned class)
+{
+    struct shard_bin *bin = &face->bins[class];
+    struct shard_run *run = bin->active, *next = bin->first;
+    if (next)
+        slab_dequeue(bin, next);
+    else if (!(next = slab_run(face, class)))
+        return false;
+    if (run)
+        slab_set_aside(face, class, run);
+    if (next->owner)
+        slab_activate(face, class, next);
+    else
+        slab_make(face, class, next);
+    return true;
+}
+
 void *shard_refill(struct shard_face *face, unsigned class)
 {
     struct shard_bin *bin = &face->bins[class];
+    if (shard_has_mail(face))
+        shard_receive(face, RECEIVE);
     struct shard_run *run = bin->active;
-    shard_receive(face, RECEIVE);
-    run = bin->active;
-    if (run && run->free)
-        return shard_take(face->heap, run);
-    if (bin->first || !run || run->carved == run->capacity) {
-        struct shard_run *next;
-        if (!bin->first) { /* better than new memory is what others have freed */
-            shard_receive(face, RECEIVE_MORE);
-            run = bin->active;
-            if (run && run->free)
-                return shard_take(face->heap, run);
-        }
-        next = bin->first;
-        if (next)
-            slab_dequeue(bin, next);
-        else if (!(next = slab_run(face, class)))
-            return NULL;
-        if (run)
-            slab_set_aside(face, class, run);
-        if (next->owner)
-            slab_activate(face, class, next);
-        else
-            slab_make(face, class, next);
-        run = next;
+    bool spent = !run || (!run->free && (bin->first || run->carved == run->capacity));
+    if (spent && !bin->first && shard_has_mail(face)) {
+        shard_receive(face, RECEIVE_MORE); /* better than new memory is what others have freed */
+        spent = !run || (!run->free && (bin->first || run->carved == run->capacity));
     }
+    if (spent && !slab_exchange(face, class))
+        return NULL;
+    run = bin->active;
     return run->free ? shard_take(face->heap, run) : slab_carve(face->heap, run);
 }
 
