@@ -4,7 +4,7 @@
  * survives it.
  *
  * Sizes in words: 1 to 16, of those that are kept 1 to 64, of both one in 50 a hundred times as
- * large, some of these ten or a hundred times more. Every word is written, and checked on free.
+ * large, few of these ten or a hundred times more. Every word is written, and checked on free.
  *
  *   mstress THREADS SCALE ROUNDS */
 #include <stdatomic.h>
@@ -27,9 +27,9 @@ static uint64_t *make(uint64_t *rng, uint32_t shifts)
 {
     size_t words = (size_t)1 << random_below(rng, shifts);
     if (chance(rng, 1)) {
-        if (chance(rng, 1))
+        if (chance(rng, 0))
             words *= 10000;
-        else if (chance(rng, 10))
+        else if (chance(rng, 4))
             words *= 1000;
         else
             words *= 100;
