@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import HERE, ROOT, build, run
+from compiled import HERE, ROOT, build, run
 from test_alloc_suite import MUTATIONS
 
 from unikit import registry

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import COMMON, ROOT, VARIANTS, build, run
+from compiled import COMMON, ROOT, VARIANTS, build, run
 
 from unikit import registry
 from unikit.alloc import Allocator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from harness import HERE, ROOT, VARIANTS, build, conforms
+from compiled import HERE, ROOT, VARIANTS, build, conforms
 
 from unikit.alloc import Allocator, Bump, Firstfit, Guard, Tlsf
 from unikit.image import Image

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import HERE, ROOT, VARIANTS, build, conforms, panic_of, run
+from compiled import HERE, ROOT, VARIANTS, build, conforms, panic_of, run
 
 from unikit import registry
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import HERE, ROOT, VARIANTS, build, conforms, run
+from compiled import HERE, ROOT, VARIANTS, build, conforms, run
 
 from unikit.sched import Coop, Edf, Fair, Loop, Prio, Scheduler
 

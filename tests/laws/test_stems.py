@@ -75,6 +75,8 @@ def test_a_test_of_that_stem_exists(record: type[Component]) -> None:
 
 
 def test_test_files_have_names_of_their_own() -> None:
-    """Two test modules of one name cannot be collected in one run."""
-    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    """Two modules of one name, helpers included, cannot be imported in one run."""
+    names = [path.name for folder in ("tests", "benchmarks")
+             for path in (ROOT / folder).rglob("*.py")
+             if path.name not in ("conftest.py", "__init__.py") and "plugin" not in path.parts]
     assert sorted(names) == sorted(set(names))

@@ -70,8 +70,8 @@ def test_inner_names_carry_the_stem_or_a_shared_prefix(record: type[Component],
 def freestanding() -> list[Path]:
     """Return every C file of the layers 0 to 2 that is no hosted glue and no application."""
     return [path for path in tracked(".c")
-            if not hosted(path) and "<unikit/app.h>" not in path.read_text() and path.relative_to(UNIKIT).parts[0] in
-            ("rt", "alloc", "sched", "net", "platform")
+            if not hosted(path) and "<unikit/app.h>" not in path.read_text()
+            and path.relative_to(UNIKIT).parts[0] in ("rt", "alloc", "sched", "net", "platform")
             and (path.relative_to(UNIKIT).parts[0] != "platform" or "console" in path.parts)]
 
 

@@ -20,7 +20,7 @@ from typing import TypeVar
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
-from harness import build
+from compiled import build
 
 from unikit.net import Mini, Tap
 from unikit.net.netif import links, tap

@@ -1,4 +1,4 @@
-"""Let these tests compile programs with the harness of the conformance tests."""
+"""Let these tests compile programs as the conformance tests do."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import VARIANTS, build, panic_of, run
+from compiled import VARIANTS, build, panic_of, run
 
 from unikit.errors import CompositionError
 from unikit.sched import Coop

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from harness import ROOT, VARIANTS, build, conforms, run
+from compiled import ROOT, VARIANTS, build, conforms, run
 
 from unikit.sched import Scheduler
 

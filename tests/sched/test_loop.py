@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import build, panic_of
+from compiled import build, panic_of
 
 from unikit.sched import Loop
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import VARIANTS, build, conforms
+from compiled import VARIANTS, build, conforms
 
 pytestmark = pytest.mark.fast
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "conformance"))
-from harness import HERE, VARIANTS, build, conforms
+from compiled import HERE, VARIANTS, build, conforms
 
 from unikit.errors import Closed, InvalidArgument
 from unikit.net.netif.host import Bridge, FdInterface, parse_mac, random_mac, socket_pair

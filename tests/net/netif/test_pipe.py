@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "conformance"))
-from harness import HERE, VARIANTS, build, conforms
+from compiled import HERE, VARIANTS, build, conforms
 
 from unikit.errors import Closed, InvalidArgument, MessageTooLong, NotSupported, WouldBlock
 from unikit.net import Loopback, Pipe
