@@ -160,8 +160,10 @@ def chosen(names: str, mine: str) -> list[Allocator]:
 
 def compile_one(source: Path, target: Path, *flags: str) -> None:
     """Compile one C file of the benchmarks as programs are compiled: hosted, -O3."""
+    # the operators of C++ are called from C (alloc/operators.h); the library is there without g++
+    libraries = () if "-static" in flags else ("-Wl,--as-needed", "-l:libstdc++.so.6", "-lm")
     subprocess.run(["gcc", "-std=gnu11", "-O3", f"-I{ROOT}", *flags, "-pthread", "-o", target,
-                    source, "-Wl,--as-needed", "-lstdc++", "-lm"], check=True)
+                    source, *libraries], check=True)
 
 
 def compile_direct(name: str, source: Path, target: Path) -> None:
