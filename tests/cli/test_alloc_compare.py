@@ -535,6 +535,17 @@ def test_an_allocator_inside_the_program_is_named(tmp_path: Path) -> None:
     assert "an allocator of its own in" in done.stderr and "can replace" in done.stderr
 
 
+def test_a_program_at_a_fixed_address_has_no_allocator_inside(built: Path, tmp_path: Path) -> None:
+    """Debian's python3 is one: its jump stub is the address of ``malloc`` for everybody."""
+    source = tmp_path / "fixed.c"
+    source.write_text("#include <stdlib.h>\nvoid *(*volatile get)(size_t);\n"
+                      "int main(void) { get = malloc; return get(10) == NULL; }")
+    subprocess.run(["gcc", "-fno-pie", "-no-pie", source, "-o", tmp_path / "fixed"], check=True)
+    found = compared("--rounds", "2", "--allocator", f"tlsf,{built / 'libsteady.so'}", "--",
+                     tmp_path / "fixed")
+    assert [row["failures"] for row in found["rows"]] == [[]] * 3
+
+
 def test_two_files_of_one_name_are_two_rows(built: Path, tmp_path: Path) -> None:
     """A new build beside the old one is what people compare most."""
     shutil.copy(built / "libsteady.so", tmp_path / "libsteady.so")

@@ -8,6 +8,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +57,40 @@ static size_t append_maps(char *line, size_t used)
     return used;
 }
 
+/* The object whose malloc() the program's calls reach, or "?". A program at a fixed address that
+ * takes the address of malloc() has a symbol for it with the address of its own jump stub, which is
+ * what dlsym() finds then; but it defines nothing. What its stub leads to is the first definition
+ * in the order of the linker's list, preloaded libraries at its head. */
+static const char *provider(void)
+{
+    Dl_info info = {0};
+    const ElfW(Sym) *symbol = NULL;
+    const void *found = dlsym(RTLD_DEFAULT, "malloc");
+    if (found == NULL || dladdr1(found, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0 ||
+        info.dli_fname == NULL) {
+        return "?";
+    }
+    struct link_map *map = NULL;
+    if (symbol == NULL || symbol->st_shndx != SHN_UNDEF ||
+        dladdr1(found, &info, (void **)&map, RTLD_DL_LINKMAP) == 0) {
+        return info.dli_fname;
+    }
+    while ((map = map->l_next) != NULL) {
+        void *object = dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD);
+        found = object != NULL ? dlsym(object, "malloc") : NULL; /* its own, or of what it needs */
+        struct link_map *of = NULL;
+        bool own =
+            found != NULL && dladdr1(found, &info, (void **)&of, RTLD_DL_LINKMAP) != 0 && of == map;
+        if (object != NULL) {
+            dlclose(object);
+        }
+        if (own) {
+            return map->l_name;
+        }
+    }
+    return "?";
+}
+
 __attribute__((constructor)) static void testify(void)
 {
     const char *path = getenv("UNIKIT_WITNESS");
@@ -63,13 +99,8 @@ __attribute__((constructor)) static void testify(void)
     }
     int kept = errno;
     static char line[LINE];
-    Dl_info info = {0};
-    const void *found = dlsym(RTLD_DEFAULT, "malloc");
-    if (found == NULL || dladdr(found, &info) == 0 || info.dli_fname == NULL) {
-        info.dli_fname = "?";
-    }
     size_t used = (size_t)snprintf(line, NAME, "%d\t", (int)getpid());
-    used = append_maps(line, append(line, used, info.dli_fname));
+    used = append_maps(line, append(line, used, provider()));
     line[used++] = '\n';
     int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd >= 0) {
