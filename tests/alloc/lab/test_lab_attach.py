@@ -17,7 +17,7 @@ import pytest
 from unikit.alloc import lab
 from unikit.alloc.lab import attach
 from unikit.cli import main
-from unikit.errors import InvalidArgument, NoPermission, NotFound, NotSupported
+from unikit.errors import InvalidArgument, NoPermission, NotFound, NotSupported, PlatformError
 
 HERE = Path(__file__).resolve().parent
 Start = Callable[..., subprocess.Popen[str]]
@@ -114,6 +114,28 @@ def test_threads_and_children_may_come_and_go(start: Start, tmp_path: Path) -> N
     process.stdin.close()
     assert process.wait(10) == 0
     process.stdin = None
+
+
+@pytest.mark.parametrize("way", ["sleep", "poll", "lock", "read"])
+def test_what_calls_left_on_the_stack_is_no_call(start: Start, tmp_path: Path, way: str) -> None:
+    """A thread that waits stands at the same place whenever looked at; python3 asleep is one."""
+    process = start(compiled(tmp_path, "leftover"), way)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    with attach.Recording(process.pid, tmp_path / "leftover.trace", names=False) as recording:
+        assert recording.wait(0.1)
+    assert recording.trace is not None
+    assert bool(recording.trace.summary().allocations) == (way == "sleep")
+    assert process.poll() is None
+
+
+def test_a_handler_may_have_come_into_malloc(start: Start, tmp_path: Path) -> None:
+    """What is under a signal handler cannot be told: then the process is left alone."""
+    process = start(compiled(tmp_path, "leftover"), "handler")
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    time.sleep(0.05)
+    with pytest.raises(PlatformError, match="whenever looked at"):
+        attach.Recording(process.pid, tmp_path / "leftover.trace")
+    assert process.poll() is None
 
 
 def test_a_waiting_process_waits_on(start: Start, tmp_path: Path) -> None:

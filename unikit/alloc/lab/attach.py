@@ -209,6 +209,7 @@ class Recording:
     def _load(self) -> None:
         """Load the recorder and start it, in the first thread found at a good moment."""
         unsafe = self._unsafe()
+        glibc = self.allocator.startswith("libc")
         for number in range(_TRIES):
             tids = remote.threads(self.pid)
             if not tids:
@@ -223,7 +224,7 @@ class Recording:
                     continue
                 raise
             try:
-                if remote.safe(thread, self._memory, unsafe):
+                if remote.safe(thread, self._memory, unsafe, glibc=glibc):
                     began = time.monotonic()
                     self._load_in(thread)
                     self.busy = time.monotonic() - began

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import signal
+import stat
 import struct
 import time
 from collections.abc import Iterator
@@ -33,6 +34,16 @@ _ALL_SIGNALS = (1 << 64) - 1 & ~(1 << signal.SIGTRAP - 1 | 1 << signal.SIGSEGV -
                                  | 1 << signal.SIGFPE - 1)
 _DIRECTION = 0x400  # flag of the processor; must be clear in a call
 _PATIENCE_S = 20.0
+
+# System calls by which a thread waits, by number: neither an allocator nor the dynamic linker makes
+# them: poll, select, pause, accept, recvfrom, recvmsg, wait4, rt_sigtimedwait, rt_sigsuspend,
+# epoll_wait, waitid, pselect6, ppoll, epoll_pwait, accept4, epoll_pwait2.
+_WAITS = frozenset({7, 23, 34, 43, 45, 47, 61, 128, 130, 232, 247, 270, 271, 281, 288, 441})
+# glibc's makes none of these either, others spin by them: nanosleep, restart_syscall (of a wait
+# with an end), clock_nanosleep; and futex, if not the plain wait of its locks.
+_TIMED_WAITS = frozenset({35, 219, 230})
+_READ, _FUTEX, _FUTEX_OPERATION, _FUTEX_WAIT_BITSET = 0, 202, 0x7F, 9
+_RESTORER = b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"  # what a signal handler returns to
 
 
 class _Vector(ctypes.Structure):
@@ -281,22 +292,52 @@ def _alive(pid: int, tid: int) -> bool:
     return text.rpartition(") ")[2][:1] not in ("Z", "X")
 
 
-def safe(thread: Thread, memory: Memory, unsafe: list[tuple[int, int]]) -> bool:
+def safe(thread: Thread, memory: Memory, unsafe: list[tuple[int, int]], *, glibc: bool = False
+         ) -> bool:
     """Say whether a stopped thread is outside the code in ``unsafe``, as far as its stack tells.
 
     Looks for return addresses in the frames nearest to the top: words that point behind a call
     instruction. Too much caution costs another try; locks of the allocator and the dynamic linker
-    are held only a few frames deep.
+    are held only a few frames deep. Such words may be left over from calls that ended long ago, and
+    a thread that waits has the same ones at every try: so the call it waits in counts for more.
+
+    :param glibc: the allocator is glibc's, of which it is known how it waits.
     """
     regs = thread.registers()
-    words = [int(regs.rip)]
-    data = memory.read(regs.rsp, 4096)
-    words += struct.unpack(f"<{len(data) // 8}Q", data[:len(data) // 8 * 8])
+    words = [int(regs.rip), *_words(memory, regs.rsp, 4096)]
     for number, word in enumerate(words):
         if any(start <= word < end for start, end in unsafe) \
                 and (number == 0 or _after_call(memory.read(word - 7, 7))):
-            return False
+            return number > 0 and _waits(thread.tid, regs, memory, glibc)
     return True
+
+
+def _words(memory: Memory, address: int, size: int) -> tuple[int, ...]:
+    data = memory.read(address, size)
+    return struct.unpack(f"<{len(data) // 8}Q", data[:len(data) // 8 * 8])
+
+
+def _waits(tid: int, regs: Any, memory: Memory, glibc: bool) -> bool:
+    """Whether a thread waits by a system call that neither an allocator nor the linker makes.
+
+    Not if that is in a signal handler, which may have come into either of them.
+    """
+    call = int(regs.orig_rax)
+    if memory.read(regs.rip - 2, 2) != b"\x0f\x05" or not (
+            call in _WAITS or (call == _READ and _no_file(tid, int(regs.rdi)))
+            or (glibc and (call in _TIMED_WAITS or (
+                call == _FUTEX and regs.rsi & _FUTEX_OPERATION == _FUTEX_WAIT_BITSET)))):
+        return False
+    return not any(memory.read(word, len(_RESTORER)) == _RESTORER
+                   for word in set(_words(memory, regs.rsp, 16384)) if 0 < word >> 12 < 1 << 35)
+
+
+def _no_file(tid: int, descriptor: int) -> bool:
+    """Whether a descriptor is a terminal, a pipe or a socket: the linker reads files only."""
+    try:
+        return not stat.S_ISREG(Path(f"/proc/{tid}/fd/{descriptor}").stat().st_mode)
+    except OSError:
+        return False
 
 
 def _after_call(before: bytes) -> bool:
