@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from unikit.alloc import Allocator, Buddy, Halffit, Tlsf
+from unikit.alloc import Allocator, Buddy, Halffit, Shard, Tlsf
 from unikit.errors import NotSupported
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERHEAD = {"alloc.tlsf": 8, "alloc.halffit": 8}
 """Bytes that a block has beside its size: so that the adversary can ask for whole powers of two."""
-RECORDS = [Tlsf(), Halffit(), Buddy(exact=False)]
+RECORDS = [Tlsf(), Halffit(), Buddy(exact=False), Shard()]
 records = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.id)
 
 
