@@ -35,7 +35,7 @@ from allocators import (  # noqa: E402
 )
 from harness import Sample, record  # noqa: E402
 
-ROUNDS = 7
+ROUNDS = 5
 TIME_GOAL, WORST_GOAL = 0.85, 1.05
 
 
