@@ -55,7 +55,7 @@ SPACES = [
     Space("bump", 1024, 6, 8, "0,1,40,300", "0,64", "1,150"),
     Space("firstfit", 2048, 5, 7, "1,40,100,300", "0,64", "1,150", offset=8,
           options=(16,)),
-    Space("tlsf", 1088, 7, 13, "1,40,100", offset=1),  # joins and splits
+    Space("tlsf", 1104, 7, 13, "1,40,100", offset=1),  # joins and splits
     Space("tlsf", 2048, 5, 7, "1,40,300", "0,64", "1,150", offset=8),  # gaps and moves
     Space("tlsf", 4096, 6, 12, "1,600,616"),  # blocks of one class and two sizes
     Space("buddy", 2048, 5, 7, "1,40,100,300", "0,64", "1,150", options=(1,)),

@@ -72,6 +72,7 @@ void tlsf_watch(struct tlsf *t)
 int tlsf_source(struct kit_alloc *a, const struct kit_alloc_pages *pages)
 {
     tlsf_of(a)->pages = pages;
+    tlsf_of(a)->grow = tlsf_grow;
     if (!tlsf_of(a)->start)
         tlsf_watch(tlsf_of(a));
     return 0;
@@ -80,7 +81,7 @@ int tlsf_source(struct kit_alloc *a, const struct kit_alloc_pages *pages)
 COLD bool tlsf_grow(struct tlsf *t, size_t size)
 {
     const struct kit_alloc_pages *pages = t->pages;
-    if (!pages || !pages->map)
+    if (!pages->map)
         return false;
     size_t got = 0, table = (tlsf_class(size * 2) + 1) * sizeof(struct block *);
     size += table + sizeof(struct region) + (size_t)4 * UNIT;

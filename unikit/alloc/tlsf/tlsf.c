@@ -146,7 +146,7 @@ static COLD struct block *tlsf_take_rare(struct tlsf *t, size_t size, size_t ali
         size_t need = tlsf_need(size);
         if (align > UNIT)
             block = tlsf_take_aligned(t, need, align);
-        if (!block && tlsf_grow(t, need + align + UNIT))
+        if (!block && t->grow && t->grow(t, need + align + UNIT))
             block = tlsf_take_aligned(t, need, align > UNIT ? align : UNIT);
     }
     if (!block)

@@ -80,6 +80,8 @@ struct tlsf {
     uint64_t failures;
     uintptr_t start, limit; /* of the memory of the opening, while that is not laid out */
     const struct kit_alloc_pages *pages;
+    /* tlsf_grow, once there is a source: an image without one does not carry it. */
+    bool (*grow)(struct tlsf *t, size_t size);
     struct block *end;   /* of the region of the opening */
     uintptr_t touched;   /* there whole pages read as zero from a header's size above this on */
     size_t cursor_class; /* class of the cursor, or the one to go on with */
