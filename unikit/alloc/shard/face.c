@@ -68,10 +68,11 @@ void shard_free_remote(struct shard_face *face, struct shard_run *run, struct sh
     if (out->run != run) {
         if (out->run)
             face_post(face, out);
-        *out = (struct shard_out){.run = run, .last = block};
+        *out = (struct shard_out){.run = run, .first = block};
+    } else {
+        shard_set_next(face->heap, out->last, block);
     }
-    shard_set_next(face->heap, block, out->first);
-    out->first = block;
+    out->last = block;
     if (++out->count == SHARD_BATCH || out->count * run->size >= SHARD_BATCH_BYTES)
         face_post(face, out);
 }

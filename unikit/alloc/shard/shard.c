@@ -159,6 +159,10 @@ void shard_free(struct kit_alloc *a, void *block, size_t size, size_t align)
                 shard_due(face, run);
             return;
         }
+        if (run->owner) {
+            shard_free_remote(face, run, block);
+            return;
+        }
     }
     shard_free_otherwise(face, block);
 }

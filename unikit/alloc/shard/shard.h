@@ -37,7 +37,7 @@ enum {
     SHARD_BINS = (32 - SHARD_BIN_BITS + 1) << SHARD_BIN_BITS,
     SHARD_REGIONS = 8,
     SHARD_OUT = 16,           /* slabs for which a face gathers blocks of others */
-    SHARD_BATCH = 32,         /* blocks that travel together, ... */
+    SHARD_BATCH = 64,         /* blocks that travel together, ... */
     SHARD_HELD = 64,          /* most blocks in the quarantine of a face */
     SHARD_BATCH_BYTES = 8192, /* or so many bytes */
 };
