@@ -173,6 +173,7 @@ def compile_direct(name: str, source: Path, target: Path) -> None:
     """
     record = component(name)
     compile_one(source, target, "-flto", f"-DKIT_SOLE_ALLOC={record.symbol()}",
+                *(f"-D{each}" for each in record.sole_defines()),
                 "-DOPTIONS=" + (",".join(map(str, record.encoded())) or "0"),
                 *map(str, record.source_files()))
 

@@ -62,6 +62,23 @@ def test_the_guard_finds_every_one(programs: dict[str, Path], names: str,
     assert not missed
 
 
+@pytest.mark.parametrize(("option", "least"), [("hardened", 0.8), ("full", 1.0)])
+def test_hardened_shard_finds_most_of_them(programs: dict[str, Path], option: str,
+                                           least: float) -> None:
+    """A read finds the secret in a block that was not overwritten; all else is noticed."""
+    library = preload.library(preload.choose("shard", {f"alloc.shard.{option}": "1"}))
+    missed = []
+    for kind, program in programs.items():
+        for size in SIZES:
+            for moment in ("once", "later"):
+                done = run(program, size, moment, library=library)
+                caught = done.returncode == -signal.SIGABRT and "alloc.shard: " in done.stderr
+                if not caught and done.stdout != "blunted\n":
+                    missed.append((kind, size, moment, done.returncode, done.stdout))
+    assert len(missed) <= (1 - least) * 80
+    assert {kind for kind, *_ in missed} <= {"read_after_free"}
+
+
 def test_a_panic_names_the_callers(programs: dict[str, Path]) -> None:
     """Addresses in the program, not in the library."""
     library = preload.library(preload.choose("guard,tlsf"))

@@ -208,18 +208,19 @@ def write(heap: Heap, address: int, data: bytes) -> None:
     heap._ffi.memmove(heap._ffi.cast("char *", address), data, len(data))
 
 
-@pytest.mark.parametrize("switch", [*SWITCHES, "hardened"])
+@pytest.mark.parametrize("switch", [*SWITCHES, "hardened", "full"])
 def test_conforms_hardened(switch: str) -> None:
     """No switch changes what an allocator must do."""
     record = Shard(**{switch: 5 if switch == "quarantine" else True})
     assert check_allocator(record, ["64K", "300K"], offsets=[0, 8]).checks > 100_000
 
 
+@pytest.mark.parametrize("record", [Shard(checks=True), Shard(hardened=True)], ids=repr)
 @pytest.mark.parametrize("size", [40, BLOCK, 16384, 300_000])
 @pytest.mark.parametrize("offset", [1, 16])
-def test_checks_refuse_what_is_no_block(size: int, offset: int) -> None:
+def test_checks_refuse_what_is_no_block(record: Shard, size: int, offset: int) -> None:
     """An address within a block, or outside all memory, is not freed."""
-    with Shard(checks=True).open("16M") as heap:
+    with record.open("16M") as heap:
         block = take(heap, size)
         with pytest.raises(Panic, match="alloc.shard: not a block in use"):
             free(heap, block + offset)
@@ -230,10 +231,11 @@ def test_checks_refuse_what_is_no_block(size: int, offset: int) -> None:
         assert heap.stats().used == 0
 
 
-@pytest.mark.parametrize("size", [1, 40, BLOCK, 16384, 300_000])
-def test_a_canary_finds_one_byte_too_many(size: int) -> None:
+@pytest.mark.parametrize("record", [Shard(canary=True), Shard(hardened=True)], ids=repr)
+@pytest.mark.parametrize("size", [0, 1, 40, BLOCK, 1016, 1017, 16384, 300_000])
+def test_a_canary_finds_one_byte_too_many(record: Shard, size: int) -> None:
     """Not the class but the request is what counts, byte by byte."""
-    with Shard(canary=True).open("16M") as heap:
+    with record.open("16M") as heap:
         block = take(heap, size)
         write(heap, block, b"x" * size)
         free(heap, block)
@@ -243,7 +245,8 @@ def test_a_canary_finds_one_byte_too_many(size: int) -> None:
             free(heap, block)
 
 
-@pytest.mark.parametrize("record", [Shard(canary=True), Shard(quarantine=4)], ids=repr)
+@pytest.mark.parametrize("record", [Shard(canary=True), Shard(quarantine=4), Shard(hardened=True)],
+                         ids=repr)
 @pytest.mark.parametrize("size", [40, BLOCK])
 def test_a_block_freed_twice_is_found(record: Shard, size: int) -> None:
     """By its seal, or because it still waits."""
@@ -268,6 +271,28 @@ def test_a_write_after_free_is_found_when_the_block_has_waited(size: int) -> Non
             free(heap, others[2])
 
 
+def test_hardened_a_block_of_pages_waits_and_is_looked_at() -> None:
+    """What is written to it meanwhile is found; up to then its memory is nobody else's."""
+    with Shard(hardened=True).open("16M") as heap:
+        block, *others = (take(heap, 300_000) for _ in range(9))
+        free(heap, block)
+        write(heap, block + 56, b"x")
+        assert take(heap, 300_000) != block
+        for other in others[:7]:
+            free(heap, other)
+        with pytest.raises(Panic, match="alloc.shard: written to after it was freed"):
+            free(heap, others[7])
+
+
+def test_a_secret_hides_what_lies_behind_a_block() -> None:
+    """A seal that is copied to another block, with all that is before it, does not fit there."""
+    with Shard(hardened=True).open("16M") as heap:
+        one, other = take(heap, 40), take(heap, 40)
+        write(heap, other, bytes(heap._ffi.buffer(heap._ffi.cast("char *", one), 48)))
+        with pytest.raises(Panic, match="alloc.shard: written to behind its end"):
+            free(heap, other)
+
+
 def test_poison_leaves_nothing_to_read() -> None:
     """A secret does not outlive its block."""
     with Shard(poison=True).open("16M") as heap:
@@ -279,9 +304,10 @@ def test_poison_leaves_nothing_to_read() -> None:
                 heap._ffi.cast("char *", block), size))
 
 
-def test_a_link_out_of_its_slab_is_not_followed() -> None:
+@pytest.mark.parametrize("record", [Shard(links=True), Shard(hardened=True)], ids=repr)
+def test_a_link_out_of_its_slab_is_not_followed(record: Shard) -> None:
     """What was written over a free block's link must not become an address that is given out."""
-    with Shard(links=True).open("16M") as heap:
+    with record.open("16M") as heap:
         blocks = [take(heap, 64) for _ in range(4)]
         free(heap, blocks[0])
         free(heap, blocks[1])

@@ -55,6 +55,10 @@ class Allocator(Component):
             raise CompositionError([f"{cls.id or cls.__qualname__}: a record with the feature "
                                     "layer derives from Layer, and no other does"])
 
+    def sole_defines(self) -> tuple[str, ...]:
+        """Return macros for a build in which this is the only allocator, with these options."""
+        return ()
+
     def open(self, region: WriteableBuffer | int | str, *, threads: bool = False) -> Heap:
         """Open the allocator over memory of this process, or over memory that processes share.
 

@@ -110,7 +110,7 @@ def _defines(record: Allocator, notes: bool) -> tuple[str, ...]:
     defines = [f"KIT_PRELOAD_{name.upper()}={int(name in record.features)}" for name in _FEATURES]
     defines.append(f"KIT_PRELOAD_NOTES={int(notes)}")
     if len(record.layers()) == 1:
-        defines.append(f"KIT_SOLE_ALLOC={record.symbol()}")
+        defines += [f"KIT_SOLE_ALLOC={record.symbol()}", *record.sole_defines()]
     return tuple(defines)
 
 

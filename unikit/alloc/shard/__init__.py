@@ -26,6 +26,9 @@ class Shard(Allocator):
 
     pool: int | str = option(0, "bytes to manage; 0: all there is", kind="size", unit="bytes")
     hardened: bool | str = option(
+        False, "checks, links and canary at little cost; blocks with pages of their own wait for "
+        "8 others, and writes to their first 64 bytes are found", kind="bool")
+    full: bool | str = option(
         False, "all that follows, with 8 blocks in quarantine", kind="bool")
     checks: bool | str = option(
         False, "what is freed must be the start of a block in use", kind="bool")
@@ -41,3 +44,8 @@ class Shard(Allocator):
     quarantine: int = option(
         0, "so many freed blocks of each thread wait before they are used again; with poison, "
         "writes to them are found", maximum=64)
+
+    def sole_defines(self) -> tuple[str, ...]:
+        """A heap that is hardened and no more need not ask at each call whether it is."""
+        more = self.full or self.poison or self.quarantine
+        return ("KIT_SHARD_HARDENED=1",) if self.hardened and not more else ()

@@ -1,46 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* alloc.shard hardened. Each switch is an option of its own; while one is on, the quick ways are
- * closed and every call comes through here. None costs anything while all are off.
+/* alloc.shard hardened. While it is, the quick ways are closed and every call comes through here,
+ * or through hard.h if the heap is `hardened` and no more. None costs anything while all are off.
  *
  *     checks      a freed address must be the start of a block in use of this heap
  *     links       the links of free blocks are encoded, and must lead into their slab
- *     canary      what follows the bytes that were asked for is written, and compared when freed
+ *     canary      a seal at the end of each block, and a byte behind what was asked for, are
+ *                 written, and compared when it is freed
  *     poison      freed blocks are overwritten, up to WIPE bytes
  *     quarantine  freed blocks wait for so many others before they are free; their first bytes
  *                 must not have changed then
  *     shuffle     neighbours are not given out in order
- *
- * With canaries a block ends in a seal, which knows by how much less was asked for:
- *
- *     | what was asked for | canary, MARGIN bytes at most | ... | seal: address and key, slack |
+ *     hardened    checks, links, canary; and runs of their own wait, their first bytes overwritten
  *
  * Source: seals in the vein of Robertson et al., «Run-time detection of heap-based overflows», LISA
  * 2003, but bound to the address; quarantine after Serebryany et al., «AddressSanitizer», ATC 2012.
  * Cost: O(1) beside the bytes overwritten, of which there is a limit. */
-#include <unikit/alloc/shard/shard.h>
+#include <unikit/alloc/shard/hard.h>
 
-#define CANARY UINT64_C(0xa5b4c3d2e1f0a597)
-enum { MARGIN = 8, POISON = 0xdb, PROBE = 64, WIPE = 1 << 20 };
+enum { POISON = 0xdb, PROBE = 64, WIPE = 1 << 20 };
 enum {
     KEEP_BYTES = 1 << 20
 }; /* larger blocks do not wait, and all that wait are less than 16 of it */
-
-struct seal {
-    uint32_t sign, slack;
-};
-_Static_assert(sizeof(struct seal) == SHARD_SEAL, "stats() knows");
-
-static uint32_t hard_sign(const struct shard_heap *heap, const void *block)
-{
-    uint64_t mixed = ((uintptr_t)block ^ heap->secret) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(mixed >> 32) | 1;
-}
-
-/* The seal at the end of a block of `whole` bytes. */
-static struct seal *hard_seal(void *block, size_t whole)
-{
-    return (struct seal *)((uintptr_t)block + whole) - 1;
-}
 
 bool shard_hard_links(const struct shard_heap *heap, const struct shard_run *run,
                       const struct shard_block *next)
@@ -81,40 +61,18 @@ static size_t hard_asked(const struct shard_heap *heap, void *block, size_t whol
 {
     if (!(heap->harden & SHARD_CANARY))
         return whole;
-    const struct seal *seal = hard_seal(block, whole);
-    uint32_t sign = hard_sign(heap, block);
-    if (seal->sign == ~sign)
+    size_t slack = shard_slack(heap, block, whole);
+    if (slack == 0)
         kit_panic("alloc.shard: freed twice");
-    if (seal->sign != sign || seal->slack < sizeof *seal || seal->slack > whole)
+    if (!shard_intact(block, whole, slack))
         kit_panic("alloc.shard: written to behind its end");
-    size_t asked = whole - seal->slack, margin = seal->slack - sizeof *seal;
-    uint64_t found = CANARY;
-    if (margin >= MARGIN)
-        memcpy(&found, (const char *)block + asked, MARGIN);
-    else
-        for (size_t i = 0; i < margin; i++)
-            ((uint8_t *)&found)[i] = ((const uint8_t *)block)[asked + i];
-    if (found != CANARY)
-        kit_panic("alloc.shard: written to behind its end");
-    return asked;
-}
-
-static void hard_arm(const struct shard_heap *heap, void *block, size_t whole, size_t size)
-{
-    size_t slack = whole - size, margin = slack - sizeof(struct seal);
-    const uint64_t canary = CANARY;
-    if (margin >= MARGIN)
-        memcpy((char *)block + size, &canary, MARGIN);
-    else
-        for (size_t i = 0; i < margin; i++)
-            ((uint8_t *)block)[size + i] = ((const uint8_t *)&canary)[i];
-    *hard_seal(block, whole) = (struct seal){hard_sign(heap, block), (uint32_t)slack};
+    return whole - slack;
 }
 
 /* Bytes that a request of `size` really needs; 0: too many. */
 static size_t hard_need(const struct shard_heap *heap, size_t size)
 {
-    size_t extra = heap->harden & SHARD_CANARY ? sizeof(struct seal) : 0;
+    size_t extra = heap->harden & SHARD_CANARY ? SHARD_SEAL : 0;
     return size <= SHARD_REQUEST_MAX ? size + extra + !(size + extra) : 0;
 }
 
@@ -127,7 +85,7 @@ void *shard_hard_alloc(struct shard_face *face, size_t size, size_t align)
         if (KIT_LIKELY(run && run->free)) {
             void *taken = shard_take(heap, run);
             if (heap->harden & SHARD_CANARY)
-                hard_arm(heap, taken, run->size, size);
+                shard_arm(heap, taken, run->size, size);
             return taken;
         }
     }
@@ -137,7 +95,7 @@ void *shard_hard_alloc(struct shard_face *face, size_t size, size_t align)
         return NULL;
     }
     if (heap->harden & SHARD_CANARY)
-        hard_arm(heap, block, shard_block_size(heap, shard_run_of(heap, block)), size);
+        shard_arm(heap, block, shard_block_size(heap, shard_run_of(heap, block)), size);
     return block;
 }
 
@@ -163,7 +121,7 @@ static void hard_release(struct shard_face *face, const struct shard_held *held)
     const uint64_t *words = held->block;
     size_t probe = (held->size < PROBE ? held->size : PROBE) / sizeof *words;
     uint64_t changed = 0;
-    if (face->heap->harden & SHARD_POISON)
+    if (face->heap->harden & (SHARD_POISON | SHARD_LIGHT))
         for (size_t i = 0; i < probe; i++)
             changed |= words[i] ^ POISON * (UINT64_MAX / 0xff);
     if (changed)
@@ -186,11 +144,16 @@ void shard_hard_free(struct shard_face *face, void *block)
     struct shard_heap *heap = face->heap;
     struct shard_run *run = hard_find(heap, block);
     size_t whole = shard_block_size(heap, run), asked = hard_asked(heap, block, whole);
+    bool light = heap->harden & SHARD_LIGHT, waits = heap->quarantine && whole <= KEEP_BYTES;
     if (heap->harden & SHARD_CANARY)
-        hard_seal(block, whole)->sign = ~hard_sign(heap, block);
-    if (heap->harden & SHARD_POISON)
+        shard_seal_set(block, whole, shard_seal(heap, block));
+    if (light && shard_is_slab(run))
+        waits = false;
+    else if (light)
+        memset(block, POISON, asked < PROBE ? asked : PROBE);
+    else if (heap->harden & SHARD_POISON)
         memset(block, POISON, asked < WIPE ? asked : WIPE);
-    if (!heap->quarantine || whole > KEEP_BYTES) {
+    if (!waits) {
         hard_return(face, run, block);
         return;
     }
@@ -217,6 +180,6 @@ bool shard_hard_resize(struct shard_heap *heap, void *block, size_t new_size)
     if (!need || !shard_fits(heap, run, need))
         return false;
     if (heap->harden & SHARD_CANARY)
-        hard_arm(heap, block, shard_block_size(heap, run), new_size);
+        shard_arm(heap, block, shard_block_size(heap, run), new_size);
     return true;
 }

@@ -22,11 +22,12 @@
  *
  * Not noticed: a pointer that is not a block of this allocator's (except where it leaves the
  * memory), and blocks freed twice. */
-#include <unikit/alloc/shard/shard.h>
+#include <unikit/alloc/shard/hard.h>
 
 enum {
     OPTION_POOL,
     OPTION_HARDENED,
+    OPTION_FULL,
     OPTION_CHECKS,
     OPTION_LINKS,
     OPTION_CANARY,
@@ -110,6 +111,8 @@ void shard_plain_free(struct shard_face *face, void *block)
 static __attribute__((noinline)) void *shard_alloc_otherwise(struct shard_face *face, size_t size,
                                                              size_t align)
 {
+    if (face->heap->swift)
+        return shard_swift_alloc(face, size, align);
     if (KIT_UNLIKELY(face->heap->harden))
         return shard_hard_alloc(face, size, align);
     return shard_plain_alloc(face, size, align);
@@ -119,7 +122,9 @@ static __attribute__((noinline)) void shard_free_otherwise(struct shard_face *fa
 {
     if (!block)
         return;
-    if (KIT_UNLIKELY(face->heap->harden))
+    if (face->heap->swift)
+        shard_swift_free(face, block);
+    else if (KIT_UNLIKELY(face->heap->harden))
         shard_hard_free(face, block);
     else
         shard_plain_free(face, block);
@@ -132,6 +137,8 @@ static __attribute__((noinline)) void shard_free_otherwise(struct shard_face *fa
 void *shard_alloc(struct kit_alloc *a, size_t size, size_t align)
 {
     struct shard_face *face = shard_face_of(a);
+    if (KIT_SHARD_HARDENED)
+        return shard_swift_alloc(face, size, align);
     if (KIT_LIKELY(size <= SHARD_DIRECT && align <= SHARD_UNIT)) {
         struct shard_run *run = face->active[face->class_of[size]];
         struct shard_block *block = run->free;
@@ -149,6 +156,10 @@ void shard_free(struct kit_alloc *a, void *block, size_t size, size_t align)
     struct shard_face *face = shard_face_of(a);
     size_t offset = (uintptr_t)block - face->base;
     (void)size, (void)align;
+    if (KIT_SHARD_HARDENED) {
+        shard_swift_free(face, block);
+        return;
+    }
     if (KIT_LIKELY(offset < face->extent)) {
         struct shard_run *run = face->map[offset >> SHARD_PAGE_SHIFT];
         if (KIT_LIKELY(run->owner == face)) {
@@ -199,15 +210,20 @@ static uint8_t shard_shift(size_t size)
 
 static void shard_harden(struct shard_heap *heap, const uint64_t *options)
 {
-    uint64_t all = options[OPTION_HARDENED], wait = options[OPTION_QUARANTINE];
+    uint64_t all = options[OPTION_FULL], wait = options[OPTION_QUARANTINE];
     for (unsigned i = 0; i < OPTION_QUARANTINE - OPTION_CHECKS; i++)
         heap->harden |= (uint8_t)((all | options[OPTION_CHECKS + i]) << i);
-    wait = wait ? wait : all * QUARANTINE;
+    if (options[OPTION_HARDENED] && !(heap->harden & SHARD_POISON) && !wait)
+        heap->harden |= SHARD_LIGHT;
+    if (options[OPTION_HARDENED])
+        heap->harden |= SHARD_CHECKS | SHARD_LINKS | SHARD_CANARY;
+    wait = wait ? wait : (all | options[OPTION_HARDENED]) * QUARANTINE;
     heap->quarantine = (uint8_t)(wait < SHARD_HELD ? wait : SHARD_HELD);
     heap->harden |= heap->quarantine ? SHARD_QUARANTINE : 0;
     /* Where the memory lies is all the chance there is. */
     heap->secret = ((uintptr_t)heap * UINT64_C(0xd1342543de82ef95)) ^ (uintptr_t)heap >> 12;
     heap->key = heap->harden & SHARD_LINKS ? heap->secret | 1 : 0;
+    heap->swift = heap->quick && heap->harden & SHARD_LIGHT;
     heap->quick = heap->quick && !heap->harden;
 }
 
@@ -227,6 +243,8 @@ static SHARD_COLD int shard_open(const uint64_t *options, void *memory, size_t s
     heap->shift = shard_shift(end - start);
     heap->quick = heap->shift == SHARD_PAGE_SHIFT;
     shard_harden(heap, options);
+    if (KIT_SHARD_HARDENED && !heap->swift)
+        return KIT_EINVAL;
     struct shard_held *held = (void *)(heap + 1);
     heap->heads = (void *)(held + (heap->quarantine ? SHARD_HELD : 0));
     heap->bins = SHARD_BINS;

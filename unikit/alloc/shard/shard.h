@@ -81,7 +81,8 @@ enum {
     SHARD_POISON = 8,
     SHARD_SHUFFLE = 16,
     SHARD_QUARANTINE = 32,
-    SHARD_SEAL = 8, /* bytes that a canary takes from each block */
+    SHARD_LIGHT = 64, /* blocks of slabs are neither overwritten nor kept waiting */
+    SHARD_SEAL = 8,   /* bytes that a canary takes from each block */
 };
 
 /* A freed block that waits, and how many bytes of it were asked for. */
@@ -186,6 +187,7 @@ struct shard_heap {
     uint8_t shift;      /* of a page */
     bool quick;         /* whether the quick ways may be taken */
     uint8_t harden;     /* SHARD_CHECKS ... */
+    bool swift;         /* whether the quick ways of hard.h may be taken */
     uint8_t quarantine; /* blocks that wait in each face */
     uintptr_t key;      /* of links; 0 where they are plain */
     uintptr_t secret;   /* of seals and of the order of blocks */
@@ -284,8 +286,11 @@ KIT_INLINE struct shard_block *shard_next(const struct shard_heap *heap,
 
 KIT_INLINE void shard_lock(struct shard_heap *heap)
 {
-    while (KIT_UNLIKELY(atomic_flag_test_and_set_explicit(&heap->lock, memory_order_acquire)))
-        ;
+    for (unsigned wait = 1; /* and longer each time, so that whoever holds it is not disturbed */
+         KIT_UNLIKELY(atomic_flag_test_and_set_explicit(&heap->lock, memory_order_acquire));
+         wait += wait < 64 ? wait : 0)
+        for (unsigned i = 0; i < wait; i++)
+            __builtin_ia32_pause();
 }
 
 KIT_INLINE void shard_unlock(struct shard_heap *heap)
