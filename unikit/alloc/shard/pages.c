@@ -45,9 +45,11 @@ SHARD_COLD bool shard_map(struct shard_heap *heap, size_t pages)
     if (!source || !source->map || pages > SHARD_REQUEST_MAX >> heap->shift)
         return false;
     size_t size = (pages + 2) * (shard_page(heap) + sizeof(struct shard_run) + sizeof(void *));
-    size = kit_align_up(size > GROWTH ? size : GROWTH, source->page);
+    size = kit_align_up(size, source->page);
     size_t got = 0;
-    void *memory = source->map(source->context, size, &got);
+    void *memory = size < GROWTH ? source->map(source->context, GROWTH, &got) : NULL;
+    if (!memory) /* there is no room to grow, or not that much */
+        memory = source->map(source->context, size, &got);
     if (!memory)
         return false;
     shard_lock(heap);

@@ -235,10 +235,9 @@ static void slab_make(struct shard_face *face, unsigned class, struct shard_run 
 static struct shard_run *slab_run(struct shard_face *face, unsigned class)
 {
     struct shard_heap *heap = face->heap;
-    size_t size = shard_class_size(class);
-    size_t wish = shard_slab_pages(heap->capacity, size, shard_page(heap)),
-           least = shard_pages_of(heap, size);
+    size_t size = shard_class_size(class), least = shard_pages_of(heap, size);
     shard_lock(heap);
+    size_t wish = shard_slab_pages(heap->capacity, size, shard_page(heap));
     struct shard_run *run = shard_back_alloc(heap, wish, 0);
     if (!run && least < wish)
         run = shard_back_alloc(heap, least, 0);
