@@ -154,6 +154,9 @@ def test_a_program_that_fails_anyway_is_refused() -> None:
     (["--rounds", "0", "--", "true"], "at least one"),
     (["--pin", "9999", "--", "true"], "give one of the CPUs"),
     (["--port", "80", "--", "true"], "give their load with --load"),
+    (["--load", "true", "--metric", "(", "--", "true"], "no regular expression"),
+    (["--load", "true", "--metric", "[0-9]+", "--", "true"], "one pair of parentheses"),
+    (["/etc/passwd"], "and it is no trace"),
 ])
 def test_mistakes_are_one_line_with_the_remedy(words: list[str], expected: str) -> None:
     """Nothing is run, nothing is traced back."""

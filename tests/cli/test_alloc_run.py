@@ -89,7 +89,10 @@ def test_options_reach_the_component() -> None:
     (["--reserve", "much", "--", "ls"], "tlsf", "--reserve: 'much' is not a size"),
     (["--json", "/nosuch/x", "--", "ls"], "tlsf", "there is no folder /nosuch"),
     (["--", "no-such-program"], "tlsf", "no-such-program: there is no such program"),
-    (["--", "/etc"], "tlsf", "/etc: there is no such program"),
+    (["--", "/etc"], "tlsf", "/etc: it is a folder, not a program"),
+    (["--", "/etc/passwd"], "tlsf", "/etc/passwd: it may not be executed"),
+    (["--", "ls"], "guard+tlsf:pool=1M", "write --allocator guard,tlsf --set alloc.tlsf.pool=1M"),
+    (["--", "ls"], "./my.so", "LD_PRELOAD takes its library as it is"),
     (["--"], "tlsf", "say what to run after --"),
 ])
 def test_mistakes_are_one_clear_line(words: list[str], allocator: str, said: str) -> None:

@@ -240,3 +240,9 @@ def test_a_tool_that_fails_for_the_host_says_what_helps(stderr: str, said: str) 
     """Its own first line names a temporary file."""
     assert said in toolchain._cause(stderr)
     assert bool(said) == bool(toolchain._cause(stderr))
+
+
+def test_what_a_tool_leaves_in_its_temporary_folder_is_removed() -> None:
+    """Compilers that Ctrl-C ends forget their files."""
+    said = toolchain.run(["sh", "-c", "touch $TMPDIR/cc1.s; echo $TMPDIR"]).strip()
+    assert "unikit-tools-" in said and not Path(said).exists()

@@ -123,11 +123,16 @@ def run(command: Sequence[str | Path], cwd: Path | None = None) -> str:
     :raises ToolchainError: it is missing or failed; carries command, exit status and stderr.
     """
     import subprocess  # a cached image needs none of it
+    from tempfile import TemporaryDirectory
     words = [str(word) for word in command]
+    # Their own folder, since compilers that are interrupted leave their files lying about.
+    scratch = TemporaryDirectory(prefix="unikit-tools-", ignore_cleanup_errors=True)
     try:
-        done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, errors="replace",
-                              stdin=subprocess.DEVNULL, check=False,
-                              env={**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"})
+        with scratch as folder:
+            done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, errors="replace",
+                                  stdin=subprocess.DEVNULL, check=False,
+                                  env={**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0",
+                                       "TMPDIR": folder})
     except FileNotFoundError as error:
         raise ToolchainError(f"{words[0]} is missing; {_REMEDY}", words) from error
     if done.returncode != 0:

@@ -203,6 +203,27 @@ def test_the_command_says_what_it_did(start: Start, tmp_path: Path,
         trace, range(1000), strict=False) if event.site} == {"work"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whatever_ends_the_command_the_process_gets_its_words_back(
+        start: Start, tmp_path: Path, number: signal.Signals) -> None:
+    """Else it would go on writing a trace that nobody reads, for as long as it lives."""
+    process = start(compiled(tmp_path, "leftover"), "sleep")
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    target = tmp_path / "ended.trace"
+    command = start(sys.executable, "-m", "unikit", "alloc", "record", "--no-names", "--pid",
+                    process.pid, "-o", target, stderr=subprocess.PIPE)
+    assert command.stderr is not None and "Ctrl-C ends it" in command.stderr.readline()
+    time.sleep(0.1)
+    command.send_signal(number)
+    assert command.wait(20) == (0 if number == signal.SIGINT else 128 + number)
+    assert lab.Trace.load(target).summary().allocations
+    written = [line.split()[-1] for line in Path(f"/proc/{process.pid}/maps").read_text()
+               .splitlines() if "unikit-attach" in line and "/out/" in line]
+    assert process.poll() is None
+    for path in written:
+        assert not Path(path).exists()
+
+
 @contextlib.contextmanager
 def refused(kind: type[Exception], words: str, pid: int, folder: Path) -> Iterator[None]:
     """Expect an error, and no file or folder left behind."""
@@ -292,3 +313,11 @@ def test_root_records_the_process_of_another_user(start: Start, tmp_path: Path) 
         assert len(ask(process)) == 1
     finally:
         Path("/tmp/unikit-test-work").unlink()
+
+
+@pytest.mark.parametrize("words", ["abc", "-1", "nan", "inf", "10h"])
+def test_times_are_checked(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The remedy is in the words of the user, not in those of the parser."""
+    with pytest.raises(SystemExit):
+        main(["alloc", "record", "--pid", "1", f"--for={words}"])
+    assert f"{words!r} is no time; write 10s, 500ms or 2m" in capsys.readouterr().err

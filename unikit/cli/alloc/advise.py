@@ -18,7 +18,7 @@ from unikit.cli.alloc import after_dashes, programs, references, replays, table
 from unikit.cli.alloc.compare import allocators, check_outputs, is_trace, progress, recorded
 from unikit.cli.alloc.references import Candidate
 from unikit.cli.alloc.rounds import Program
-from unikit.errors import InvalidArgument, NotFound, PlatformError
+from unikit.errors import InvalidArgument, PlatformError
 
 _HUGE = {"UNIKIT_ALLOC_HUGEPAGES": "1"}
 
@@ -59,7 +59,7 @@ def _recorded(words: list[str]) -> Trace:
         raise InvalidArgument("say what to advise on: a trace, or a program after --")
     program = programs.examine(words[0])
     if program is None:
-        raise NotFound(f"{words[0]}: there is no such program")
+        raise programs.missing(words[0])
     if program.obstacle:
         raise PlatformError(f"{words[0]} cannot be recorded: {program.obstacle}")
     return recorded(Program(words), None)

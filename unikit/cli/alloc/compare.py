@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -112,7 +113,7 @@ def compare(choice: argparse.Namespace, words: list[str]) -> Comparison:
         raise InvalidArgument(f"--rounds {choice.rounds}: at least one")
     program = programs.examine(words[0])
     if program is None:
-        raise NotFound(f"{words[0]}: there is no such program")
+        raise programs.missing(words[0])
     if program.obstacle:
         raise PlatformError(f"{words[0]} runs with no allocator but its own: {program.obstacle}")
     cpu = _cpu(choice.pin)
@@ -187,12 +188,23 @@ def recorded(subject: Subject, timeout: float | None) -> Trace:
 def _subject(choice: argparse.Namespace, words: list[str], cpu: int | None) -> Subject:
     verbose = _printed if choice.verbose else None
     if choice.load:
+        _check_metric(choice.metric)
         return Server(words, choice.load, choice.port, choice.ready, choice.grace, choice.metric,
                       choice.here, cpu, verbose)
     for option in ("port", "ready", "metric", "here"):
         if getattr(choice, option):
             raise InvalidArgument(f"--{option} is for servers; give their load with --load")
     return Program(words, cpu, verbose, _say)
+
+
+def _check_metric(pattern: str | None) -> None:
+    """Refuse a pattern before anything has run, not after."""
+    try:
+        groups = 1 if pattern is None else re.compile(pattern).groups
+    except re.error as error:
+        raise InvalidArgument(f"--metric {pattern}: no regular expression: {error}") from error
+    if groups != 1:
+        raise InvalidArgument(f"--metric {pattern}: put one pair of parentheses round the number")
 
 
 def _cpu(wish: str | None) -> int | None:

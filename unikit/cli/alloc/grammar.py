@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 from typing import Any
 
 _RECORD = """examples:
@@ -171,7 +173,10 @@ def _replay(verbs: Any) -> None:
 
 def _seconds(text: str) -> float:
     """Return a duration in seconds: ``10``, ``10s``, ``500ms``, ``2m``."""
-    for ending, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0)):
+    for ending, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)):
         if text.endswith(ending):
-            return float(text.removesuffix(ending)) * factor
-    return float(text)
+            with contextlib.suppress(ValueError):
+                if 0 <= (found := float(text.removesuffix(ending)) * factor) < math.inf:
+                    return found
+            break
+    raise argparse.ArgumentTypeError(f"{text!r} is no time; write 10s, 500ms or 2m")

@@ -10,6 +10,8 @@ import shutil
 import stat
 from pathlib import Path
 
+from unikit.errors import InvalidArgument, NotFound, UnikitError
+
 _INSIDE = {"je_malloc": "jemalloc", "mi_malloc": "mimalloc", "tc_malloc": "tcmalloc",
            "rpmalloc": "rpmalloc", "moz_arena_malloc": "mozjemalloc", "sn_malloc": "snmalloc"}
 _LINKED = re.compile(r"^lib(jemalloc|mimalloc|tcmalloc|tbbmalloc|hoard|snmalloc|rpmalloc)")
@@ -42,6 +44,19 @@ def examine(word: str) -> Program | None:
         return Program(path, "it changes its user or group at start (setuid), and the linker "
                              "ignores LD_PRELOAD for such programs")
     return _elf(path)
+
+
+def missing(word: str) -> UnikitError:
+    """Return the error that says why a word is no program, and what may be meant."""
+    path = Path(word)
+    if path.is_dir():
+        return InvalidArgument(f"{word}: it is a folder, not a program")
+    if not path.exists():
+        return NotFound(f"{word}: there is no such program")
+    if os.access(path, os.X_OK):
+        return NotFound(f"{word}: there is no such program on the PATH; the one here is ./{word}")
+    return InvalidArgument(f"{word}: it may not be executed (chmod +x would allow it), and it is "
+                           "no trace of unikit alloc record, either")
 
 
 def _interpreter(path: Path, depth: int = 4) -> Path:

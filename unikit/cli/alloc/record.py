@@ -23,8 +23,11 @@ from unikit.errors import InvalidArgument, NoPermission, NotFound, NotSupported
 def do_record(choice: argparse.Namespace) -> int:
     """Record; a program's exit status is passed on."""
     target = Path(choice.output).absolute()
-    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+    if not target.parent.is_dir():
         raise NotFound(f"-o {choice.output}: there is no folder {target.parent} to write to")
+    if not os.access(target.parent, os.W_OK):
+        raise NoPermission(f"-o {choice.output}: {target.parent} may not be written to; name a "
+                           "file in a folder of yours")
     words = after_dashes(choice)
     if (words is None or not words) == (choice.pid is None):
         raise InvalidArgument("say what to record: a program after --, or a running one with --pid")
@@ -38,7 +41,7 @@ def do_record(choice: argparse.Namespace) -> int:
 def _program(choice: argparse.Namespace, words: list[str], target: Path) -> int:
     examined = programs.examine(words[0])
     if examined is None:
-        raise NotFound(f"{words[0]}: there is no such program")
+        raise programs.missing(words[0])
     if examined.obstacle:
         raise NotSupported(f"{words[0]} cannot be recorded: {examined.obstacle}")
     if examined.inside:

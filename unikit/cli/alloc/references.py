@@ -242,6 +242,17 @@ def record_of(word: str) -> Allocator:
     return preload.choose(",".join(names), settings)
 
 
+def typed(word: str) -> str:
+    """Return how ``unikit alloc run`` takes what a word means to ``compare``.
+
+    >>> typed("guard+tlsf:pool=1M")
+    '--allocator guard,tlsf --set alloc.tlsf.pool=1M'
+    """
+    parts = [part.split(":") for part in word.split("+")]
+    settings = [f"--set alloc.{part[0]}.{option}" for part in parts for option in part[1:]]
+    return " ".join(["--allocator", ",".join(part[0] for part in parts), *settings])
+
+
 def _candidate(word: str, record: Allocator) -> Candidate:
     from unikit import __version__
     from unikit.image import preload

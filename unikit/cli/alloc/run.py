@@ -8,11 +8,12 @@ import os
 import shutil
 from pathlib import Path
 
+from unikit.alloc.api import Allocator
 from unikit.cli.alloc import loading, programs
 from unikit.cli.images import settings
 from unikit.cli.output import progress
 from unikit.component import parse_size
-from unikit.errors import InvalidArgument, NotFound, NotSupported
+from unikit.errors import CompositionError, InvalidArgument, NotFound, NotSupported
 from unikit.image import preload
 
 
@@ -27,16 +28,17 @@ def do_run(choice: argparse.Namespace) -> int:
                               "unikit alloc run --allocator tlsf -- python3 app.py")
     examined = programs.examine(words[0])
     if examined is None:
-        raise NotFound(f"{words[0]}: there is no such program")
+        raise programs.missing(words[0])
     if examined.obstacle:
         raise NotSupported(f"{words[0]} runs with no allocator but its own: {examined.obstacle}")
-    record = preload.choose(choice.allocator, settings(choice.set))
+    record = _record(choice)
     if choice.leaks and "leaks" not in record.features:
         raise NotSupported(f"--leaks: {choice.allocator} does not keep call sites; put a layer in "
                            f"front that does: --allocator guard,{choice.allocator}")
+    options = _options(choice)
     with progress(f"making the preload library of {choice.allocator}"):
         library = preload.library(record)
-    variables = loading.environment(library) | _options(choice)
+    variables = loading.environment(library) | options
     loading.verify(examined.path, library, variables)
     path = shutil.which(words[0]) or words[0]
     try:
@@ -45,6 +47,29 @@ def do_run(choice: argparse.Namespace) -> int:
         if error.errno == errno.ENOEXEC:
             raise InvalidArgument(f"{path}: is no program that this system can run") from error
         raise
+
+
+def _record(choice: argparse.Namespace) -> Allocator:
+    """Return the allocator with its layers and options.
+
+    :raises CompositionError: there is none of that name, or an option is wrong.
+    :raises InvalidArgument: it is written as ``compare`` takes it.
+    """
+    try:
+        return preload.choose(choice.allocator, settings(choice.set))
+    except CompositionError:
+        _hint(choice.allocator)
+        raise
+
+
+def _hint(word: str) -> None:
+    """Say what is meant by a word that is right elsewhere."""
+    from unikit.cli.alloc import references
+    if "/" in word or word in references.installed():
+        raise InvalidArgument(f"--allocator {word}: it is no component, which are what this runs "
+                              "programs with; LD_PRELOAD takes its library as it is")
+    if "+" in word or ":" in word:
+        raise InvalidArgument(f"--allocator {word}: write {references.typed(word)}")
 
 
 def _options(choice: argparse.Namespace) -> dict[str, str]:
