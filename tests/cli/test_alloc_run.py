@@ -29,6 +29,12 @@ def alloc_run(*words: object, allocator: str = "tlsf", cwd: Path | None = None, 
         env=os.environ | {"PYTHONPATH": str(ROOT)} | variables)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _made() -> None:
+    """Have the library in the cache; the command says so when it has to make it."""
+    preload.library(preload.choose("tlsf"))
+
+
 @pytest.mark.parametrize("status", [0, 1, 42, 255])
 def test_the_exit_status_is_the_programs(status: int) -> None:
     """A script must be able to put the command in front of any other."""

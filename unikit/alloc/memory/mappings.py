@@ -114,8 +114,8 @@ def report(pid: int | None = None) -> list[Mapping]:
     process = _Process(os.getpid() if pid is None else pid)
     folder = Path(f"/proc/{process.pid}")
     try:
-        mappings = readProcessMappings(process)
         amounts = {start: each for start, each in _sections((folder / "smaps").read_text())}
+        mappings = readProcessMappings(process)  # last: it hides why it cannot
         nodes = _nodes(folder / "numa_maps")
     except PermissionError as error:
         raise NoPermission(f"process {pid} belongs to somebody else; ask as its owner or as "
