@@ -66,7 +66,8 @@ def test_an_unknown_component_lists_what_there_is() -> None:
 
 @pytest.mark.parametrize(("error", "said"), [
     (PlatformError(22, "'lo' is no TAP"), "unikit: 'lo' is no TAP\n"),
-    (OSError(28, "No space left on device", "/x"), "unikit: No space left on device: /x\n"),
+    (OSError(28, "No space left on device", "/x"), "unikit: No space left on device: /x; free "
+     "some, or name other folders (UNIKIT_CACHE, TMPDIR, those of options)\n"),
     (MemoryError(), "unikit: this host has no memory left for it\n")])
 def test_what_the_host_refuses_is_one_line(
         error: Exception, said: str, monkeypatch: pytest.MonkeyPatch,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -157,7 +158,9 @@ def _plain(error: Exception) -> str:
     """Return an error's message without the number that OSError puts before it."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error) or type(error).__name__
-    return error.strerror + (f": {error.filename}" if error.filename else "")
+    text: str = error.strerror + (f": {error.filename}" if error.filename else "")
+    return text + ("; free some, or name other folders (UNIKIT_CACHE, TMPDIR, those of options)"
+                   if error.errno in (errno.ENOSPC, errno.EDQUOT) else "")
 
 
 def _where(error: GuestExit) -> None:
