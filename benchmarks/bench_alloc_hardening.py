@@ -134,7 +134,7 @@ def contestants(more: Sequence[str] = ()) -> list[Allocator]:
     found = references()
     if Path(SCUDO).exists():
         found.append(Allocator("scudo", Path(SCUDO), packaged("libclang-rt-14-dev")))
-    names = ["shard", *filter(None, [hardened()]), *more]
+    names = ["shard", *filter(None, [hardened()]), "shard:full=1", *more]
     for one in [*own(names), *own(["guard+tlsf"])]:
         shown = "hardened" if one.name == hardened() else one.name
         found.append(dataclasses.replace(one, name=shown))
@@ -159,7 +159,8 @@ def cost(pairs: Sequence[tuple[Allocator, Allocator]], rounds: int) -> dict[str,
 def pairs_of(everybody: Sequence[Allocator]) -> list[tuple[Allocator, Allocator]]:
     """Return (hardened, plain) for what costs are asked of."""
     by_name = {one.name: one for one in [*everybody, *own(["tlsf"])]}
-    wanted = [("hardened", "shard"), ("guard+tlsf", "tlsf"), ("scudo", "glibc")]
+    wanted = [("hardened", "shard"), ("shard:full=1", "shard"), ("guard+tlsf", "tlsf"),
+              ("scudo", "glibc")]
     return [(by_name[hard], by_name[plain]) for hard, plain in wanted if hard in by_name]
 
 

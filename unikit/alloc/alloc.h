@@ -103,7 +103,8 @@ struct kit_alloc_ops {
                      size_t align);
     /* Bytes of the block that may be used; at least `size`. */
     size_t (*usable_size)(const struct kit_alloc *a, const void *block, size_t size);
-    /* O(1) except largest_free, which may cost what a failing alloc costs. */
+    /* O(1) except largest_free, which may cost what a failing alloc costs. A component with THREADS
+     * may add up its slabs instead, and `peak` then be the highest `used` that stats() has seen. */
     void (*stats)(const struct kit_alloc *a, struct kit_alloc_stats *out);
     /* Verifies every invariant; 0 or KIT_ECORRUPT. May be O(heap). */
     int (*check)(const struct kit_alloc *a);

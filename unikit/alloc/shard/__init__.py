@@ -13,6 +13,9 @@ class Shard(Allocator):
     Size classes in slabs with descriptors outside them, a face for each thread or CPU, blocks
     freed elsewhere come home in batches; behind them runs of pages in bins, good fit, joined at
     once. Memory is given back by ticks, never by a clock.
+
+    ``stats()`` adds up what is in use, in time that grows with the number of slabs and large
+    blocks; ``peak`` is the highest sum that it has seen, so it must be asked to be right.
     """
 
     id = "alloc.shard"

@@ -3,8 +3,8 @@
  *
  * Counting on the quick ways would cost more than they do, so stats() adds up: the slabs of all
  * faces say how many of their blocks are in use, less those that are on their way home. It costs
- * O(runs) under the lock, and `peak` is the highest sum that was seen by it. While other faces are
- * in use, what they are about to change may be counted wrongly. */
+ * O(runs) under the lock, and `peak` is the highest sum that was seen by it: a lower bound. While
+ * other faces are in use, what they are about to change may be counted wrongly. */
 #include <unikit/alloc/shard/shard.h>
 
 enum { WORDS = SHARD_BLOCKS / 64 };

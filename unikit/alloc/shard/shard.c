@@ -20,8 +20,14 @@
  * Where memory is short, a request takes fewer pages for a slab, then flushes the empty slabs of
  * its face, then takes a run of just its pages, a block of a larger class, or one of an idle face.
  *
- * Not noticed: a pointer that is not a block of this allocator's (except where it leaves the
- * memory), and blocks freed twice. */
+ * Counters. Blocks and bytes in use are exact when no other face is in use meanwhile, and lag
+ * behind by what those are about to change otherwise; so do allocations and frees. They are added
+ * up by stats(), which takes O(runs) under the lock and not O(1), because the quick ways count
+ * nothing but blocks of their slab. So `peak` is a lower bound: the highest sum that a stats() has
+ * seen.
+ *
+ * Not noticed unless hardened: a pointer that is not a block of this allocator's (except where it
+ * leaves the memory), and blocks freed twice. */
 #include <unikit/alloc/shard/hard.h>
 
 enum {
