@@ -338,3 +338,19 @@ def test_the_examples_in_docstrings_run(module: str) -> None:
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_two_heaps_cannot_live_in_the_same_memory() -> None:
+    """The second would lay its own bookkeeping over the first one's blocks."""
+    with region("1M", hugepages="never") as memory, Tlsf().open(memory) as first:
+        block = first.alloc(100)
+        with pytest.raises(InvalidArgument, match=r"another heap of alloc\.tlsf lives there"):
+            Bump().open(memory)
+        with pytest.raises(InvalidArgument, match="lives there"):
+            Tlsf().open(memoryview(memory)[4096:])
+        block.free()
+        first.check()
+        first.close()
+        with Bump().open(memoryview(memory)[:1 << 19]) as low, \
+                Bump().open(memoryview(memory)[1 << 19:]) as high:
+            assert low.alloc(10).address < high.alloc(10).address

@@ -30,6 +30,10 @@ __all__ = ["Batch", "Block", "Extent", "Heap", "Mark", "Stats"]
 _LOCK, _FACES = 0, 1  # kinds of gates: host_gate.h
 
 
+_heaps: weakref.WeakSet[Heap] = weakref.WeakSet()
+"""The live heaps of this process: no two may manage the same memory."""
+
+
 class Heap:
     """An allocator over a region of memory; made by :meth:`unikit.alloc.Allocator.open`.
 
@@ -41,6 +45,8 @@ class Heap:
     opened for threads; for memory that is not private there is
     :class:`unikit.alloc.shared.SharedHeap`. Weak references to heaps and blocks work.
     """
+
+    _joins = False  # it may find another heap in its memory, and becomes one with it
 
     def __init__(self, record: Allocator, region: WriteableBuffer | int | str,
                  threads: bool = False) -> None:
@@ -60,6 +66,7 @@ class Heap:
         _, host = load.extension("unikit.alloc._host")
         self._word_alloc, self._word_free = host.kit_word_alloc, host.kit_word_free
         self._regions: list[Any] = []
+        self._spans: list[tuple[int, int]] = []
         if isinstance(region, (int, str)):
             region = self._own = map_region(region)
         self._pages = region if isinstance(region, Region) else None
@@ -359,6 +366,7 @@ class Heap:
                        f"adding {len(memory)} bytes to {self.record.id}")
         except BaseException:
             self._ffi.release(self._regions.pop())
+            self._spans.pop()
             raise
 
     def tick(self) -> int:
@@ -521,10 +529,20 @@ class Heap:
         except (TypeError, ValueError, BufferError) as error:
             raise InvalidArgument(f"using {type(region).__name__} as memory: {error}; give a "
                                   "writable contiguous buffer") from error
+        start = int(self._ffi.cast("uintptr_t", memory))
+        for other in [] if self._joins else list(_heaps):
+            if any(at < start + len(memory) and start < end for at, end in other._spans):
+                self._ffi.release(memory)
+                raise InvalidArgument(f"using {len(memory)} bytes at {start:#x} as memory: another "
+                                      f"heap of {other.record.id} lives there; close it first, or "
+                                      "give each a part of its own")
         self._regions.append(memory)
+        self._spans.append((start, start + len(memory)))
+        _heaps.add(self)
         return memory
 
     def _unpin(self) -> None:
+        self._spans.clear()
         while self._regions:
             self._ffi.release(self._regions.pop())
         if self._own is not None:

@@ -66,6 +66,8 @@ class SharedHeap(Heap):
     Python objects of the parent own is the parent's. Passes by ``multiprocessing`` as an argument.
     """
 
+    _joins = True
+
     def __init__(self, record: Allocator, region: Region) -> None:
         self._side: Any = None
         self._windows: weakref.WeakSet[Window] = weakref.WeakSet()
