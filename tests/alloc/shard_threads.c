@@ -112,9 +112,10 @@ int main(int argc, char **argv)
 {
     size_t size = (size_t)64 << 20;
     char *memory = malloc(size);
-    static const uint64_t options[16];
+    uint64_t options[16] = {0};
     struct kit_alloc_stats stats;
-    if (argc != 3 || !memory || COMPONENT.open(options, memory, size, &first) != 0)
+    options[1] = argc == 4; /* hardened */
+    if (argc < 3 || !memory || COMPONENT.open(options, memory, size, &first) != 0)
         return 2;
     rounds = atoi(argv[1]);
     generations = atoi(argv[2]);

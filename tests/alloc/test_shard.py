@@ -159,6 +159,8 @@ def test_threads_free_each_others_blocks(variant: str, rounds: int, tmp_path: Pa
     main = ROOT / "tests/alloc/shard_threads.c"
     said = run(program(tmp_path, variant, main, flags=("-pthread",)), rounds, 3)
     assert f"{3 * 4 * rounds} allocations" in said
+    said = run(tmp_path / variant, rounds // 4, 3, "hardened")
+    assert f"{3 * 4 * (rounds // 4)} allocations" in said
 
 
 # ---- bounds --------------------------------------------------------------------------------------

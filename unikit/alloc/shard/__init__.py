@@ -50,5 +50,5 @@ class Shard(Allocator):
 
     def sole_defines(self) -> tuple[str, ...]:
         """A heap that is hardened and no more need not ask at each call whether it is."""
-        more = self.full or self.poison or self.quarantine
+        more = self.full or self.poison or self.quarantine or self.pool  # which may be small
         return ("KIT_SHARD_HARDENED=1",) if self.hardened and not more else ()

@@ -32,8 +32,9 @@ bool shard_hard_links(const struct shard_heap *heap, const struct shard_run *run
 /* ---- blocks in use
  * ------------------------------------------------------------------------------- */
 
-/* The run of a block; panics unless the block may be freed. */
-static struct shard_run *hard_find(const struct shard_heap *heap, const void *block)
+/* The run of a block; panics unless the block may be freed. Others describe runs meanwhile; that of
+ * a block in use was described before. */
+static SHARD_RACY struct shard_run *hard_find(const struct shard_heap *heap, const void *block)
 {
     struct shard_run *run = shard_run_of(heap, block);
     if (!(heap->harden & SHARD_CHECKS))

@@ -90,10 +90,15 @@ KIT_INLINE void shard_swift_free(struct shard_face *face, void *block)
     if (KIT_LIKELY(offset < (size_t)region->pages << SHARD_PAGE_SHIFT)) {
         struct shard_run *run = region->map[offset >> SHARD_PAGE_SHIFT];
         size_t at = (uintptr_t)run - (uintptr_t)region->runs; /* whether it is a descriptor */
-        if (KIT_LIKELY((at >> 6 | at << 58) < region->pages && run->owner == face)) {
+        struct shard_face *owner;
+        if (KIT_LIKELY((at >> 6 | at << 58) < region->pages && (owner = run->owner))) {
             size_t slack = shard_slack(heap, block, run->size);
             if (KIT_LIKELY(shard_intact(block, run->size, slack))) {
                 shard_seal_set(block, run->size, shard_seal(heap, block));
+                if (KIT_UNLIKELY(owner != face)) {
+                    shard_free_remote(face, run, block);
+                    return;
+                }
                 shard_set_next(heap, block, run->free);
                 run->free = block;
                 if (KIT_UNLIKELY(--run->due == 0))
