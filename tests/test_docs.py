@@ -49,7 +49,7 @@ def blocks(path: Path, *languages: str) -> Iterator[str]:
 def commands(path: Path) -> Iterator[list[str]]:
     """Yield every unikit command that a page shows, as words after ``unikit``."""
     for block in blocks(path, "console", "sh", "bash", "shell"):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             for part in re.split(r"&&|\|", line.removeprefix("$ ").partition("#")[0]):
                 words = shlex.split(part)
                 if words and words[0] in ("unikit", "unikit/bootstrap", ".venv/bin/unikit"):
