@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,9 @@ TOOLS = {"curl": "curl", "wrk": "wrk", "iperf3": "iperf3", "nginx": "nginx-light
          "pkg-config": "pkg-config", "cpio": "cpio", "gdb": "gdb", "strace": "strace",
          "mmdebstrap": "mmdebstrap", "clang-format": "clang-format", "g++": "g++"}
 """Programs that tests use and a machine may lack, with the Debian package of each."""
+
+# A shell that starts the tests in the background has Ctrl-C ignored; what they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _exercised: Counter[str] = Counter()
 _skipped: dict[str, str] = {}
