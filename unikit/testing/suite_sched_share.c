@@ -16,6 +16,7 @@ struct player {
     uint32_t count;
     uint64_t deadline_ns;
     struct kit_task *task;
+    uint32_t after; /* its priority when it had given all mutexes back */
     int rc;
 };
 
@@ -170,6 +171,7 @@ static void lock_run(void *argument)
     for (uint32_t i = 2; i-- > 0;)
         if (player->count & (1U << i))
             kit_mutex_unlock(s, &stage->mutex[i]);
+    player->after = share_level(stage->b, player);
     sched_log(stage->b, player->letter);
 }
 
@@ -192,7 +194,9 @@ static void who_holds_a_mutex_inherits_the_priority(struct sched_bench *b)
     kit_semaphore_post(b->s, &stage.semaphore); /* for low */
     kit_semaphore_post(b->s, &stage.semaphore); /* for high */
     sched_settle(b, 9);
-    sched_logged(b, "lhmmm"); /* and not mmmlh */
+    sched_logged(b, "lhmmm");                 /* and not mmmlh */
+    KIT_CHECK_EQUAL(b->report, low.after, 1); /* what was lent is given back with the mutex */
+    KIT_CHECK_EQUAL(b->report, high.after, 9);
     share_join(b, &low, 1);
     share_join(b, &middle, 1);
     share_join(b, &high, 1);
