@@ -102,7 +102,8 @@ def record_claims(table: Table, ours: str) -> None:
     more = [Sample(name, (mean,)) for name, mean in means.items() if name not in (ours, "glibc")]
     note = "median over rounds of the ratio to glibc; redis carries an allocator of its own, so " \
            "that there glibc's is preloaded as well; a failure counts as 10"
-    record("alloc_programs_time", f"{len(tests)} real programs, CPU time, geometric mean", "x glibc",
+    record("alloc_programs_time", f"{len(tests)} real programs, CPU time, geometric mean",
+           "x glibc",
            Sample(ours, (means[ours],)), must=TIME_GOAL, more=more, note=note)
     worst = {name: max((table.time(test, name) or 10.0, test) for test in tests)
              for name in table.names()}

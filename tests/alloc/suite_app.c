@@ -14,7 +14,7 @@ static void on_fail(void *context, const char *test, const char *file, int line,
 
 int init_application(void)
 {
-    static const uint64_t options[] = {FIRST_OPTION, 0};
+    static const uint64_t options[] = {OPTIONS};
     struct kit_report report = {.fail = on_fail};
     char *memory = kit_memory_alloc(SIZE, 0);
     if (memory == NULL)

@@ -20,9 +20,9 @@ SUITE = HERE.parents[1] / "unikit/testing"
                          ids=lambda record: record.id)
 def test_conforms_in_an_image(record: Allocator, platform: str) -> None:
     """What holds in a process must hold where the allocator is really used."""
-    first = (record.encoded() or [0])[0]
+    values = ",".join(map(str, record.encoded() or [0]))
     image = Image("suite", sources=[HERE / "suite_app.c", *sorted(SUITE.glob("suite_alloc*.c"))],
-                  alloc=record, platforms=[platform], flags=[f"-DFIRST_OPTION={first}"])
+                  alloc=record, platforms=[platform], flags=[f"-DOPTIONS={values}"])
     with image.boot(platform, memory="4M") as machine:
         code = machine.wait(30)
         text = machine.console.text
