@@ -28,6 +28,8 @@ _ENVIRONMENT = (
     ("int", "cpu_start", "runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument), "
      "void *argument, void *stack_top", "env, cpu, entry, argument, stack_top"),
     ("void", "cpu_wake", "runtime_environment_t *env, uint32_t cpu", "env, cpu"),
+    ("struct kit_cpu *", "cpu_self", "runtime_environment_t *env", "env"),
+    ("int", "cpu_slice", "runtime_environment_t *env, uint64_t stop_ns", "env, stop_ns"),
     ("const char *", "boot_option", "runtime_environment_t *env, const char *name", "env, name"),
     ("void", "exit", "runtime_environment_t *env, int32_t code", "env, code"),
     ("uint64_t", "cpu_features", "runtime_environment_t *env", "env"),

@@ -2,10 +2,10 @@
 /* The runtime environment: everything a platform gives an image, and nothing else gets in or out.
  *
  * The types and the life cycle are those of the basic unikernel framework; members are appended,
- * never reordered. 20 calls in all (docs/design/environment.rst argues any further one):
+ * never reordered. 22 calls in all (docs/design/environment.rst argues any further one):
  * console write, read; network send, receive, configure, send_batch, receive_batch; block submit,
  * complete; panic_handler; now_ns, wall_ns; entropy; wait; page_release, page_protect; cpu_start,
- * cpu_wake; boot_option; exit.
+ * cpu_wake, cpu_self, cpu_slice; boot_option; exit.
  *
  * Rules for every call: the object comes first; no call allocates; no call blocks except `wait`;
  * pointers handed in are read or written only during the call unless stated otherwise. A member
@@ -75,11 +75,11 @@ struct network_interface {
 enum { KIT_BLOCK_READ = 0, KIT_BLOCK_WRITE = 1, KIT_BLOCK_FLUSH = 2 };
 
 struct kit_block_request {
-    uint64_t sector;   /* of 512 bytes */
-    void *data;        /* stays owned by the device until completed */
-    uint32_t length;   /* bytes, a multiple of 512 */
-    uint16_t kind;     /* KIT_BLOCK_* */
-    int16_t status;    /* set on completion: 0 or KIT_E... */
+    uint64_t sector; /* of 512 bytes */
+    void *data;      /* stays owned by the device until completed */
+    uint32_t length; /* bytes, a multiple of 512 */
+    uint16_t kind;   /* KIT_BLOCK_* */
+    int16_t status;  /* set on completion: 0 or KIT_E... */
 };
 
 typedef struct block_interface block_interface_t;
@@ -93,14 +93,27 @@ struct block_interface {
 };
 
 /* What may end a wait, as bits; `wait` returns those that did (0: the deadline). */
-enum {
-    KIT_WAKE_CONSOLE = 1,
-    KIT_WAKE_NETWORK = 2,
-    KIT_WAKE_BLOCK = 4,
-    KIT_WAKE_CPU = 8
-};
+enum { KIT_WAKE_CONSOLE = 1, KIT_WAKE_NETWORK = 2, KIT_WAKE_BLOCK = 4, KIT_WAKE_CPU = 8 };
 
 enum { KIT_PAGE_NONE = 0, KIT_PAGE_READ = 1, KIT_PAGE_WRITE = 2 };
+
+/* One processor. The platform owns the memory; it lies at a fixed place for the image's life. The
+ * words are shared with whoever ends slices (a monitor, a signal handler of the same processor):
+ * read and write them with relaxed atomics. */
+struct kit_cpu {
+    uint32_t number; /* 0 ... cpus - 1; the processor that booted is 0 */
+    /* Depth of calls into components on this processor; written by the image. While it is nonzero
+     * the platform takes no upcall. */
+    uint32_t inside;
+    /* Set by the platform: the slice is over. Safe points look at it, clear it and yield. */
+    uint32_t due;
+    uint32_t upcalls; /* taken so far, counted by the platform */
+    /* Where an upcall continues (x86_64): the platform lowers rsp by 144, over the red zone, stores
+     * rflags (without RF and TF) at rsp and the interrupted rip at rsp + 8, clears `due`, sets
+     * `inside` to 1 and goes on here with all other registers as they were; `popfq; ret $128`
+     * returns. NULL: the image takes none, `due` is all it gets. */
+    void (*upcall)(void);
+};
 
 typedef struct runtime_environment runtime_environment_t;
 struct runtime_environment {
@@ -142,7 +155,16 @@ struct runtime_environment {
     uint64_t start_ns;     /* now_ns at the image's first instruction */
     uint32_t cpus;         /* processors that cpu_start may use, this one included */
     const char *platform;  /* «kvm», «linux», «host» ... */
+    /* The processor that runs this; never NULL. O(1), no exit. */
+    struct kit_cpu *(*cpu_self)(runtime_environment_t *env);
+    /* This processor's slice ends at `stop_ns` (by now_ns; KIT_NEVER: it does not): the platform
+     * then sets cpu_self()->due, at most KIT_TICK_NS late, and if that was not seen after another
+     * KIT_TICK_NS, and nothing is `inside`, takes the upcall. Costs a store, except when slices
+     * begin and end to be wanted at all. 0 or KIT_ENOTSUP. */
+    int (*cpu_slice)(runtime_environment_t *env, uint64_t stop_ns);
 };
+
+enum { KIT_TICK_NS = 1000000 };
 
 /* What a platform entry calls; does not return before the image ends. Returns the exit code. */
 typedef struct {
@@ -157,33 +179,34 @@ typedef struct {
  * KIT_ENV_SET; with -DKIT_ENV_DIRECT the composer picks among the image's platforms by functions
  * kit_image_CALL (composition.c), the table stays empty, and calls that nobody makes are not
  * linked in. `platform` then MUST be kit_PLATFORM_name. */
-#define KIT_ENV_DECLARE(who)                                                                      \
-    void kit_##who##_panic_handler(runtime_environment_t *env, const char *message);              \
-    uint64_t kit_##who##_now_ns(runtime_environment_t *env);                                      \
-    uint64_t kit_##who##_wall_ns(runtime_environment_t *env);                                     \
-    int kit_##who##_entropy(runtime_environment_t *env, void *buffer, size_t size);               \
-    uint32_t kit_##who##_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake);   \
-    int kit_##who##_page_release(runtime_environment_t *env, void *base, size_t size);            \
-    int kit_##who##_page_protect(runtime_environment_t *env, void *base, size_t size,             \
-                                 uint32_t access);                                                \
-    int kit_##who##_cpu_start(runtime_environment_t *env, uint32_t cpu,                           \
-                              void (*entry)(void *argument), void *argument, void *stack_top);    \
-    void kit_##who##_cpu_wake(runtime_environment_t *env, uint32_t cpu);                          \
-    const char *kit_##who##_boot_option(runtime_environment_t *env, const char *name);            \
-    void kit_##who##_exit(runtime_environment_t *env, int32_t code);                              \
-    uint64_t kit_##who##_cpu_features(runtime_environment_t *env);                                \
-    size_t kit_##who##_console_write(console_interface_t *console, const char *data,              \
-                                     size_t length);                                              \
-    size_t kit_##who##_console_read(console_interface_t *console, char *buffer,                   \
-                                    size_t max_length);                                           \
-    int kit_##who##_send_packet(network_interface_t *network, const void *data, size_t length);   \
-    int kit_##who##_receive_packet(network_interface_t *network, void *buffer,                    \
-                                   size_t max_length);                                            \
-    int kit_##who##_configure(network_interface_t *network, const char *ip, const char *netmask); \
-    int kit_##who##_send_batch(network_interface_t *network, const struct kit_frame *frames,      \
-                               size_t count);                                                     \
-    int kit_##who##_receive_batch(network_interface_t *network, struct kit_frame *frames,         \
-                                  size_t count);                                                  \
+#define KIT_ENV_DECLARE(who)                                                                       \
+    void kit_##who##_panic_handler(runtime_environment_t *env, const char *message);               \
+    uint64_t kit_##who##_now_ns(runtime_environment_t *env);                                       \
+    uint64_t kit_##who##_wall_ns(runtime_environment_t *env);                                      \
+    int kit_##who##_entropy(runtime_environment_t *env, void *buffer, size_t size);                \
+    uint32_t kit_##who##_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake);    \
+    int kit_##who##_page_release(runtime_environment_t *env, void *base, size_t size);             \
+    int kit_##who##_page_protect(runtime_environment_t *env, void *base, size_t size,              \
+                                 uint32_t access);                                                 \
+    int kit_##who##_cpu_start(runtime_environment_t *env, uint32_t cpu,                            \
+                              void (*entry)(void *argument), void *argument, void *stack_top);     \
+    void kit_##who##_cpu_wake(runtime_environment_t *env, uint32_t cpu);                           \
+    struct kit_cpu *kit_##who##_cpu_self(runtime_environment_t *env);                              \
+    int kit_##who##_cpu_slice(runtime_environment_t *env, uint64_t stop_ns);                       \
+    const char *kit_##who##_boot_option(runtime_environment_t *env, const char *name);             \
+    void kit_##who##_exit(runtime_environment_t *env, int32_t code);                               \
+    uint64_t kit_##who##_cpu_features(runtime_environment_t *env);                                 \
+    size_t kit_##who##_console_write(console_interface_t *console, const char *data,               \
+                                     size_t length);                                               \
+    size_t kit_##who##_console_read(console_interface_t *console, char *buffer,                    \
+                                    size_t max_length);                                            \
+    int kit_##who##_send_packet(network_interface_t *network, const void *data, size_t length);    \
+    int kit_##who##_receive_packet(network_interface_t *network, void *buffer, size_t max_length); \
+    int kit_##who##_configure(network_interface_t *network, const char *ip, const char *netmask);  \
+    int kit_##who##_send_batch(network_interface_t *network, const struct kit_frame *frames,       \
+                               size_t count);                                                      \
+    int kit_##who##_receive_batch(network_interface_t *network, struct kit_frame *frames,          \
+                                  size_t count);                                                   \
     extern const char kit_##who##_name[]
 
 #ifdef KIT_ENV_DIRECT
@@ -242,6 +265,16 @@ KIT_INLINE int kit_env_cpu_start(runtime_environment_t *env, uint32_t cpu,
 KIT_INLINE void kit_env_cpu_wake(runtime_environment_t *env, uint32_t cpu)
 {
     KIT_ENV_CALL(env, cpu_wake)(env, cpu);
+}
+
+KIT_INLINE struct kit_cpu *kit_env_cpu_self(runtime_environment_t *env)
+{
+    return KIT_ENV_CALL(env, cpu_self)(env);
+}
+
+KIT_INLINE int kit_env_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
+{
+    return KIT_ENV_CALL(env, cpu_slice)(env, stop_ns);
 }
 
 KIT_INLINE const char *kit_env_boot_option(runtime_environment_t *env, const char *name)

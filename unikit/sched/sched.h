@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* The scheduler interface: tasks, deferred work and timers on one processor.
+/* The scheduler interface: tasks, deferred work and timers.
  *
  * The image's main loop (image/runtime/main.c) polls the devices, then calls turn(), then sleeps
  * until deadline_ns() or an event; a scheduler never sleeps by itself. Work items and timers run
  * to completion in the context of turn(). A task runs on its own stack where KIT_SCHED_THREADS is
  * claimed, and then MAY block; elsewhere its entry is called once, from turn(), and MUST NOT block.
- * Ops are appended, never reordered. All calls are made on the processor that opened the scheduler,
- * unless a feature bit says otherwise. */
+ * Ops are appended, never reordered. All calls are made on the processor that opened the scheduler.
+ *
+ * With KIT_SCHED_CPUS one scheduler serves all env->cpus processors, and ops may be called on each:
+ * turn() and deadline_ns() are for the processor that calls (env->cpu_self), whose loop is turn,
+ * else env->wait until deadline_ns or KIT_WAKE_CPU. Work and timers run on the processor they were
+ * posted or armed on, and are cancelled there. A task starts on the processor that spawned it; with
+ * KIT_TASK_ANYWHERE it may run on any, else it stays. wake() and spawn() put a task where it
+ * belongs and call env->cpu_wake if that processor sleeps. docs/design/processors.rst. */
 #ifndef KIT_SCHED_SCHED_H
 #define KIT_SCHED_SCHED_H
 
@@ -25,6 +31,7 @@ enum {
     KIT_SCHED_PRIORITIES = 2,   /* share.priority decides who runs; depend() lends it on */
     KIT_SCHED_WEIGHTS = 4,      /* share.weight divides the processor */
     KIT_SCHED_RESERVATIONS = 8, /* share.slice_ns in each share.period_ns is guaranteed */
+    KIT_SCHED_CPUS = 16,        /* serves several processors */
     KIT_SCHED_PRIORITY_MAX = 63
 };
 
@@ -67,7 +74,10 @@ struct kit_task_spec {
     const struct kit_task_share *share; /* NULL: all zero but the priority */
 };
 
-enum { KIT_TASK_DETACHED = 1 /* nobody joins: freed on exit */ };
+enum {
+    KIT_TASK_DETACHED = 1, /* nobody joins: freed on exit */
+    KIT_TASK_ANYWHERE = 2  /* may run on any processor (KIT_SCHED_CPUS) */
+};
 
 struct kit_sched_stats {
     uint64_t switches; /* to a task's stack */

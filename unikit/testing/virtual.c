@@ -89,6 +89,17 @@ static void virtual_exit(runtime_environment_t *env, int32_t code)
     kit_panic("the virtual environment was left by exit()");
 }
 
+static struct kit_cpu *virtual_cpu_self(runtime_environment_t *env)
+{
+    return &virtual_of(env)->cpu;
+}
+
+static int virtual_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
+{
+    (void)env, (void)stop_ns;
+    return KIT_ENOTSUP;
+}
+
 void kit_virtual_open(struct kit_virtual *virtual, void *memory, size_t size, uint64_t seed)
 {
     *virtual = (struct kit_virtual){
@@ -101,6 +112,8 @@ void kit_virtual_open(struct kit_virtual *virtual, void *memory, size_t size, ui
                 .wait = virtual_wait,
                 .boot_option = virtual_boot_option,
                 .exit = virtual_exit,
+                .cpu_self = virtual_cpu_self,
+                .cpu_slice = virtual_cpu_slice,
                 .cpus = 1,
                 .platform = "virtual"},
         .console = {.write = virtual_write, .read = virtual_read},

@@ -12,6 +12,7 @@ enum { KIT_VIRTUAL_OUTPUT = 8192 };
 
 struct kit_virtual {
     runtime_environment_t env;
+    struct kit_cpu cpu;
     console_interface_t console;
     uint64_t clock_ns; /* what now_ns returns; set it at will, but never back */
     uint64_t epoch_ns; /* wall clock at clock_ns 0; 0: the platform has no wall clock */

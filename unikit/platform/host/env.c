@@ -27,6 +27,7 @@ struct ring {
 
 struct kit_host_environment {
     runtime_environment_t env;
+    struct kit_cpu cpu;
     console_interface_t console;
     int wake_fd;
     int output_fd;
@@ -261,6 +262,17 @@ static void cpu_wake(runtime_environment_t *env, uint32_t cpu)
     kit_host_environment_wake(host_of(env));
 }
 
+static struct kit_cpu *cpu_self(runtime_environment_t *env)
+{
+    return &host_of(env)->cpu;
+}
+
+static int cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
+{
+    (void)env, (void)stop_ns;
+    return KIT_ENOTSUP;
+}
+
 static const char *boot_option(runtime_environment_t *env, const char *name)
 {
     const struct kit_host_environment *host = host_of(env);
@@ -399,6 +411,8 @@ int kit_host_environment_open(const struct kit_host_settings *settings,
         .page_protect = page_protect,
         .cpu_start = cpu_start,
         .cpu_wake = cpu_wake,
+        .cpu_self = cpu_self,
+        .cpu_slice = cpu_slice,
         .boot_option = boot_option,
         .exit = leave,
         .cpu_features = kit_cpu_detect(),

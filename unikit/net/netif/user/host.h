@@ -97,6 +97,7 @@ struct user {
     struct user_heap heap;
     console_interface_t console;
     runtime_environment_t env;
+    struct kit_cpu cpu;
     struct kit_net *net;
     struct kit_user_config config;
     struct kit_user_stats stats;

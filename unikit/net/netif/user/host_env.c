@@ -148,6 +148,17 @@ static const struct kit_alloc_ops heap_ops = {
     .check = heap_check,
 };
 
+static struct kit_cpu *env_cpu_self(runtime_environment_t *env)
+{
+    return &KIT_CONTAINER_OF(env, struct user, env)->cpu;
+}
+
+static int env_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
+{
+    (void)env, (void)stop_ns;
+    return KIT_ENOTSUP;
+}
+
 void user_env_open(struct user *user)
 {
     KIT_ALLOC_BIND(&user->heap.alloc, &heap_ops);
@@ -161,6 +172,8 @@ void user_env_open(struct user *user)
         .wall_ns = env_wall_ns,
         .entropy = env_entropy,
         .boot_option = env_boot_option,
+        .cpu_self = env_cpu_self,
+        .cpu_slice = env_cpu_slice,
         .start_ns = user_now_ns(),
         .cpus = 1,
         .platform = "host",

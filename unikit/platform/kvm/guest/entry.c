@@ -75,6 +75,18 @@ void kit_kvm_cpu_wake(runtime_environment_t *env, uint32_t cpu)
     (void)env, (void)cpu; /* there is no other processor */
 }
 
+struct kit_cpu *kit_kvm_cpu_self(runtime_environment_t *env)
+{
+    (void)env;
+    return &kit_kvm_guest.cpu;
+}
+
+int kit_kvm_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
+{
+    (void)env, (void)stop_ns;
+    return KIT_ENOTSUP;
+}
+
 KVM_COLD const char *kit_kvm_boot_option(runtime_environment_t *env, const char *name)
 {
     const struct kit_kvm_boot *boot = KIT_CONTAINER_OF(env, struct kvm_guest, env)->boot;
@@ -102,6 +114,8 @@ static KVM_COLD void fill(runtime_environment_t *env)
     KIT_ENV_SET(env, page_protect, kit_kvm_page_protect);
     KIT_ENV_SET(env, cpu_start, kit_kvm_cpu_start);
     KIT_ENV_SET(env, cpu_wake, kit_kvm_cpu_wake);
+    KIT_ENV_SET(env, cpu_self, kit_kvm_cpu_self);
+    KIT_ENV_SET(env, cpu_slice, kit_kvm_cpu_slice);
     KIT_ENV_SET(env, boot_option, kit_kvm_boot_option);
     KIT_ENV_SET(env, exit, kit_kvm_exit);
     KIT_ENV_SET(env, cpu_features, kit_kvm_cpu_features(env));

@@ -32,6 +32,7 @@ struct kvm_entropy {
 
 struct kvm_guest {
     runtime_environment_t env;
+    struct kit_cpu cpu;
     console_interface_t console;
     network_interface_t network;
     const struct kit_kvm_boot *boot;

@@ -65,6 +65,18 @@ void kit_linux_cpu_wake(runtime_environment_t *env, uint32_t cpu)
     (void)env, (void)cpu;
 }
 
+struct kit_cpu *kit_linux_cpu_self(runtime_environment_t *env)
+{
+    (void)env;
+    return &kit_linux.cpu;
+}
+
+int kit_linux_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
+{
+    (void)env, (void)stop_ns;
+    return KIT_ENOTSUP;
+}
+
 const char *kit_linux_boot_option(runtime_environment_t *env, const char *name)
 {
     (void)env;
@@ -113,6 +125,8 @@ static LINUX_COLD void fill_environment(runtime_environment_t *env)
     KIT_ENV_SET(env, page_protect, kit_linux_page_protect);
     KIT_ENV_SET(env, cpu_start, kit_linux_cpu_start);
     KIT_ENV_SET(env, cpu_wake, kit_linux_cpu_wake);
+    KIT_ENV_SET(env, cpu_self, kit_linux_cpu_self);
+    KIT_ENV_SET(env, cpu_slice, kit_linux_cpu_slice);
     KIT_ENV_SET(env, boot_option, kit_linux_boot_option);
     KIT_ENV_SET(env, exit, kit_linux_exit);
     KIT_ENV_SET(env, cpu_features, kit_linux_cpu_features(env));

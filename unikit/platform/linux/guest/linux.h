@@ -34,6 +34,7 @@ struct linux_range {
 /* The one object of the platform (a process has one image). */
 struct linux_state {
     runtime_environment_t env;
+    struct kit_cpu cpu;
     console_interface_t console;
     char **arguments; /* argv[1] on, NULL ended; the application's string is not among them */
     char *argument;   /* the application's own argument string; NULL: none */
