@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unikit.alloc.blocks import Batch, Block, Extent, Mark, Owned, Stats
-from unikit.alloc.memory import HUGE_PAGE, Region
-from unikit.alloc.memory import region as map_region
+from unikit.alloc.opened import Opened
 from unikit.alloc.sites import Leak, Sites
 from unikit.errors import InvalidArgument, NotSupported, OutOfMemory, Panic
 from unikit.ffi import load
@@ -27,14 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Block", "Extent", "Heap", "Mark", "Stats"]
 
-_LOCK, _FACES = 0, 1  # kinds of gates: host_gate.h
 
-
-_heaps: weakref.WeakSet[Heap] = weakref.WeakSet()
-"""The live heaps of this process: no two may manage the same memory."""
-
-
-class Heap:
+class Heap(Opened):
     """An allocator over a region of memory; made by :meth:`unikit.alloc.Allocator.open`.
 
     A call costs some 500 ns beside the allocator's own work. Not for two threads at a time unless
@@ -46,69 +39,17 @@ class Heap:
     :class:`unikit.alloc.shared.SharedHeap`. Weak references to heaps and blocks work.
     """
 
-    _joins = False  # it may find another heap in its memory, and becomes one with it
-
     def __init__(self, record: Allocator, region: WriteableBuffer | int | str,
                  threads: bool = False) -> None:
-        self._ptr: Any = None
-        self._gate: Any = None
-        self._opened: Any = None
-        self.record = record
-        self._own: Region | None = None
         self._blocks: dict[int, Block] = {}
         self._batches: dict[int, Batch] = {}
         self._owned: weakref.WeakValueDictionary[int, Owned] = weakref.WeakValueDictionary()
         self._tenants: weakref.WeakSet[Tenant] = weakref.WeakSet()
         self._serial = 0
-        self._source: Any = None
         self._sites = Sites() if "sites" in record.features else None
-        self._ffi, self._lib = load.abi()
         _, host = load.extension("unikit.alloc._host")
         self._word_alloc, self._word_free = host.kit_word_alloc, host.kit_word_free
-        self._regions: list[Any] = []
-        self._spans: list[tuple[int, int]] = []
-        if isinstance(region, (int, str)):
-            region = self._own = map_region(region)
-        self._pages = region if isinstance(region, Region) else None
-        try:
-            self._ptr = self._open(self._pin(region))
-            if threads:
-                self._share()
-        except BaseException:
-            self._ptr = None
-            self._unpin()
-            raise
-
-    def _open(self, memory: Any) -> Any:
-        layers = self.record.layers()
-        self._choices, self._options = load.choices(layers)
-        out = self._ffi.new("struct kit_alloc **")
-        at = self._ffi.new("size_t *")
-        code = self._lib.kit_alloc_compose(self._choices, len(layers), memory, len(memory), out, at)
-        load.check(code, f"opening {layers[at[0]].id} in {len(memory)} bytes")
-        self._opened = out[0]
-        if "pages" in self.record.features and self._pages and self._pages.kind == "anonymous":
-            self._connect(out[0], self._pages)
-        return out[0]
-
-    def _connect(self, ptr: Any, region: Region) -> None:
-        """Let the allocator give pages back to the kernel, and grow into what is reserved.
-
-        What it grows into is its own: the region is exported as it was.
-        """
-        ffi, lib = load.extension("unikit.alloc._host")
-        flags, transparent = region._growth()
-        start, end = region.address, region.address + region.reserved
-        self._source = ffi.new("struct kit_region_pages *", {
-            "next": start + region._mapped, "flags": flags, "transparent": transparent,
-            "limit": end if "add_region" in self.record.features else start})
-        self._source.pages.page = HUGE_PAGE if transparent else region.page_size
-        self._source.pages.fresh = region is self._own  # nobody can have written there
-        lib.kit_region_pages_fill(self._source)
-        load.check(lib.kit_heap_source(ptr, self._source), "connecting a heap to its pages")
-        if self._source.pages.map:
-            source, read = self._source, lib.kit_region_pages_next
-            region._grower = lambda: int(read(source)) - start
+        super().__init__(record, region, threads)
 
     # ---- blocks --------------------------------------------------------------------------
 
@@ -438,11 +379,6 @@ class Heap:
 
     # ---- life ------------------------------------------------------------------------------
 
-    @property
-    def closed(self) -> bool:
-        """Whether the heap was closed."""
-        return self._ptr is None
-
     def close(self) -> None:
         """Let the memory go; all blocks are gone with it. Closing twice does nothing.
 
@@ -457,16 +393,9 @@ class Heap:
         self._leave()
 
     def _leave(self) -> None:
-        """Let go of everything; nothing refers to the memory any more."""
-        self._ptr = None
-        if self._pages is not None:
-            self._pages._shrink()
         for tenant in self._tenants:
             tenant.leave()
-        if self._gate is not None:
-            load.extension("unikit.alloc._host")[0].release(self._gate)
-            self._gate = None
-        self._unpin()
+        super()._leave()
 
     def __enter__(self) -> Heap:
         self._live()
@@ -488,17 +417,6 @@ class Heap:
 
     # ---- inside ----------------------------------------------------------------------------
 
-    def _share(self) -> None:
-        """Make it usable by several threads; no call may be under way."""
-        if self._gate is not None:
-            return
-        ffi, lib = load.extension("unikit.alloc._host")
-        out = ffi.new("struct kit_alloc **")
-        kind = _FACES if "threads" in self.record.features else _LOCK
-        load.check(lib.kit_gate_new(self._live(), kind, ffi.NULL, out), "making a heap thread-safe")
-        self._gate = ffi.gc(out[0], lib.kit_gate_delete)
-        self._ptr = self._gate
-
     def _take(self, size: int, align: int) -> int:
         """Allocate; the address."""
         ptr = self._live()
@@ -517,47 +435,6 @@ class Heap:
         if self._ptr is not None:
             load.check(self._word_free(self._ptr, address, size, memory._align),
                        f"freeing {size} bytes")
-
-    def _live(self) -> Any:
-        if self._ptr is None:
-            raise ValueError("the heap is closed")
-        return self._ptr
-
-    def _pin(self, region: WriteableBuffer) -> Any:
-        try:
-            memory = self._ffi.from_buffer("char[]", region, require_writable=True)
-        except (TypeError, ValueError, BufferError) as error:
-            raise InvalidArgument(f"using {type(region).__name__} as memory: {error}; give a "
-                                  "writable contiguous buffer") from error
-        start = int(self._ffi.cast("uintptr_t", memory))
-        for other in [] if self._joins else list(_heaps):
-            if any(at < start + len(memory) and start < end for at, end in other._spans):
-                self._ffi.release(memory)
-                raise InvalidArgument(f"using {len(memory)} bytes at {start:#x} as memory: another "
-                                      f"heap of {other.record.id} lives there; close it first, or "
-                                      "give each a part of its own")
-        self._regions.append(memory)
-        self._spans.append((start, start + len(memory)))
-        _heaps.add(self)
-        return memory
-
-    def _unpin(self) -> None:
-        self._spans.clear()
-        while self._regions:
-            self._ffi.release(self._regions.pop())
-        if self._own is not None:
-            self._own.close()
-
-    def _needs(self, feature: str) -> None:
-        if feature not in self.record.features:
-            raise NotSupported(f"{self.record.id} has no {feature}; it has "
-                               f"{', '.join(sorted(self.record.features)) or 'no features'}")
-
-    def _needs_source(self) -> None:
-        self._needs("pages")
-        if self._source is None:
-            raise NotSupported("giving memory back: the heap stands in memory that is no private "
-                               "region; make it with unikit.alloc.region()")
 
     def _own_address(self, block: Block) -> int:
         address = block._address
