@@ -3,8 +3,8 @@
 This file knows the grammar; what a verb does stands in :mod:`unikit.cli.images` (list, build,
 inspect), :mod:`unikit.cli.run` (run), :mod:`unikit.cli.machines` (ps, logs, stop, stats),
 :mod:`unikit.cli.new`, :mod:`unikit.cli.doctor`, :mod:`unikit.cli.export` and, for the tools of
-a domain, :mod:`unikit.cli.alloc`. Each is imported when it is needed, so that a short command is
-short.
+a domain, :mod:`unikit.cli.alloc` and :mod:`unikit.cli.sched`. Each is imported when it is needed,
+so that a short command is short.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from unikit import __version__
-from unikit.cli.alloc import grammar
+from unikit.cli.alloc import grammar as alloc
+from unikit.cli.sched import grammar as sched
 from unikit.errors import CompositionError, GuestExit, ToolchainError, UnikitError
 
 _EPILOG = """examples:
@@ -105,7 +106,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("folder", help="where to write it")
     one = verb("doctor", "doctor", "say what this machine offers and what would help")
     one.add_argument("--json", action="store_true", help="as JSON")
-    grammar.add(verb("alloc", "alloc", "compare allocators on programs, servers and traces"))
+    alloc.add(verb("alloc", "alloc", "compare allocators on programs, servers and traces"))
+    sched.add(verb("sched", "sched", "simulate and measure schedulers"))
     return top
 
 

@@ -12,6 +12,9 @@ from typing import Any, cast
 from unikit.component import parse_duration
 from unikit.errors import InvalidArgument
 
+_US_MAX, _INSTANCES = 3_600_000_000, 10_000
+_NICE_0, _NICE_STEP = 1024, 1.25  # Linux: a tenth more or less of the processor per level
+
 Time = int | str
 """Nanoseconds, or ``"2ms"``, ``"250us"``, ``"1.5s"``."""
 
@@ -129,7 +132,8 @@ def load_rt_app(source: str | Path | Mapping[str, Any]) -> list[SimTask]:
 
     Of each entry of ``tasks`` it reads ``run`` (microseconds), ``timer.period`` or ``sleep``,
     ``deadline``, ``delay``, ``loop``, ``instance``, ``priority``, ``dl-runtime``, ``dl-period``,
-    ``dl-deadline`` (microseconds) and the first of ``phases``.
+    ``dl-deadline`` (microseconds) and the first of ``phases``. The priority of a task whose
+    ``policy`` is ``SCHED_OTHER`` is its nice value, which becomes a weight; ``weight`` names one.
 
     :raises InvalidArgument: it is no such file; the message names the task and the key.
 
@@ -144,36 +148,56 @@ def load_rt_app(source: str | Path | Mapping[str, Any]) -> list[SimTask]:
             raise InvalidArgument(f"reading a task set from {source}: {error}") from error
     tasks = document.get("tasks") if isinstance(document, Mapping) else None
     if not isinstance(tasks, Mapping) or not tasks:
-        raise InvalidArgument("the task set has no \"tasks\" object")
+        raise InvalidArgument("the task set has no \"tasks\" object with tasks in it")
     found = []
     for name, entry in tasks.items():
-        for number in range(int(entry.get("instance", 1))):
-            suffix = f"-{number}" if int(entry.get("instance", 1)) > 1 else ""
-            found.append(_rt_app_task(name + suffix, entry))
+        if not isinstance(entry, Mapping):
+            raise InvalidArgument(f"task {name!r} is {entry!r}; give an object with \"run\" in it")
+        count = _whole(name, "instance", entry.get("instance", 1), 0, _INSTANCES)
+        found += [_rt_app_task(name + (f"-{number}" if count > 1 else ""), entry)
+                  for number in range(count)]
+    if not found:
+        raise InvalidArgument("every task has 0 instances: there is nothing to run")
     return found
 
 
 def _rt_app_task(name: str, entry: Mapping[str, Any]) -> SimTask:
     phase = dict(entry)
     if isinstance(entry.get("phases"), Mapping) and entry["phases"]:
-        phase |= next(iter(entry["phases"].values()))
+        first = next(iter(entry["phases"].values()))
+        if not isinstance(first, Mapping):
+            raise InvalidArgument(f"task {name!r}: its first phase is {first!r}, no object")
+        phase |= first
     if "run" not in phase:
         raise InvalidArgument(f"task {name!r} has no \"run\" (microseconds of work)")
     work = _us(name, "run", phase["run"])
     timer = phase.get("timer")
     period = (_us(name, "timer.period", timer.get("period", 0)) if isinstance(timer, Mapping)
               else work + _us(name, "sleep", phase["sleep"]) if "sleep" in phase else 0)
-    priority = int(phase.get("priority", 0))
+    priority, weight = 0, _whole(name, "weight", phase.get("weight", 0), 0, 1 << 16)
+    if phase.get("policy") == "SCHED_OTHER" and "priority" in phase:
+        nice = _whole(name, "priority", phase["priority"], -20, 19)
+        weight = weight or round(_NICE_0 / _NICE_STEP ** nice)
+    else:
+        priority = _whole(name, "priority", phase.get("priority", 0), -(1 << 31), 1 << 31)
     runtime = _us(name, "dl-runtime", phase.get("dl-runtime", 0))
     deadline = phase.get("dl-deadline", phase.get("deadline"))
     return SimTask(
         name, work, period or _us(name, "dl-period", phase.get("dl-period", 0)),
         None if deadline is None else _us(name, "deadline", deadline),
-        _us(name, "delay", phase.get("delay", 0)), min(max(priority, 0), 63),
-        slice=runtime or None, jobs=max(int(phase.get("loop", 0)), 0))
+        _us(name, "delay", phase.get("delay", 0)), min(max(priority, 0), 63), weight,
+        slice=runtime or None, jobs=max(_whole(name, "loop", phase.get("loop", 0), -1, 1 << 31), 0))
+
+
+def _whole(name: str, key: str, value: Any, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidArgument(f"task {name!r}: {key} is {value!r}; give a whole number, {least} to "
+                              f"{most}")
+    return value
 
 
 def _us(name: str, key: str, value: Any) -> int:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
-        raise InvalidArgument(f"task {name!r}: {key} is {value!r}; give microseconds, 0 or more")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= _US_MAX:
+        raise InvalidArgument(f"task {name!r}: {key} is {value!r}; give microseconds, 0 to "
+                              f"{_US_MAX}")
     return round(value * 1000)
