@@ -56,6 +56,16 @@ bool stack_intact(const struct kit_stack_tag *stack)
     return stack->guard != 0 || *stack_canary(stack) == STACK_CANARY;
 }
 
+_Noreturn void stack_overflowed(const struct kit_stack_tag *stack, char message[STACK_MESSAGE])
+{
+    static const char before[] = "stack overflow in task '";
+    size_t length = strlen(stack->name);
+    memcpy(message, before, sizeof(before) - 1);
+    memcpy(message + sizeof(before) - 1, stack->name, length);
+    memcpy(message + sizeof(before) - 1 + length, "'", 2);
+    kit_panic(message);
+}
+
 static void stack_set_name(struct kit_stack_tag *stack, const char *name)
 {
     size_t i = 0;

@@ -34,6 +34,10 @@ void stack_put(struct stack_pool *pool, struct kit_stack_tag *stack);
 size_t stack_depth(const struct kit_stack_tag *stack);
 /* Whether the word at the end of a stack without a guard page is as it was made. O(1). */
 bool stack_intact(const struct kit_stack_tag *stack);
+enum { STACK_MESSAGE = 64 };
+/* Panics because the task on this stack ran over it, by its name. The text goes to `message`, in
+ * the scheduler's object: the stack at hand is the one that ran over. */
+_Noreturn void stack_overflowed(const struct kit_stack_tag *stack, char message[STACK_MESSAGE]);
 
 /* Lowest usable address. */
 KIT_INLINE uintptr_t stack_end(const struct kit_stack_tag *stack)

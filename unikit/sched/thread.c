@@ -65,24 +65,12 @@ static void thread_clean(struct kit_stack_tag *stack)
 #define thread_clean(stack) ((void)(stack))
 #endif
 
-/* The panic text lies in the object: the stack at hand is the one that ran over. */
-_Noreturn static void thread_overflowed(struct threads *t, const struct kit_task *task)
-{
-    static const char before[] = "stack overflow in task '";
-    const char *name = task->stack->name;
-    size_t length = strlen(name);
-    memcpy(t->message, before, sizeof(before) - 1);
-    memcpy(t->message + sizeof(before) - 1, name, length);
-    memcpy(t->message + sizeof(before) - 1 + length, "'", 2);
-    kit_panic(t->message);
-}
-
 /* By the running task. */
 static void thread_check_stack(struct threads *t, const struct kit_task *task)
 {
     if (KIT_UNLIKELY((uintptr_t)__builtin_frame_address(0) < stack_end(task->stack) ||
                      !stack_intact(task->stack)))
-        thread_overflowed(t, task);
+        stack_overflowed(task->stack, t->message);
 }
 
 static void thread_enter(struct threads *t, struct kit_task *task)

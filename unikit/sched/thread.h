@@ -58,7 +58,7 @@ struct threads {
     int (*admit)(struct threads *threads, struct kit_task *task, const struct kit_task_spec *spec);
     /* NULL, or: a task that was admitted has ended. */
     void (*retire)(struct threads *threads, struct kit_task *task);
-    char message[64]; /* of a panic */
+    char message[STACK_MESSAGE]; /* of a panic */
 #ifdef __SANITIZE_ADDRESS__
     void *fake_stack;
     const void *stack; /* turn()'s */
