@@ -1,4 +1,7 @@
-"""Read what an image says when it does not end by itself (the lines of ``guest/report.c``)."""
+"""Read what an image says when it does not end by itself.
+
+The lines of ``linux/guest/report.c``, which other platforms with a text channel write, too.
+"""
 
 from __future__ import annotations
 
