@@ -47,6 +47,8 @@ def component(record: type[Component] | Component) -> Any:
     :raises NotFound: the component has no C side.
     :raises ImportError: its extension is not built.
     """
+    if hasattr(record, "c_component"):  # made at run time
+        return record.c_component()
     if not record.sources:
         raise NotFound(f"{record.id} has no C side to load")
     kind = record if isinstance(record, type) else type(record)

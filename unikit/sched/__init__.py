@@ -12,19 +12,23 @@ if TYPE_CHECKING:
     from unikit.sched.lab import SimTask as SimTask
     from unikit.sched.lab import simulate as simulate
     from unikit.sched.loop import Loop as Loop
+    from unikit.sched.policy import Policy as Policy
+    from unikit.sched.policy import PolicyTask as PolicyTask
     from unikit.sched.prio import Prio as Prio
+    from unikit.sched.share import Share as Share
     from unikit.sched.task import Call as Call
     from unikit.sched.task import CTask as CTask
     from unikit.sched.task import Task as Task
     from unikit.sched.tasks import Stats as Stats
     from unikit.sched.tasks import Tasks as Tasks
 
-__all__ = ["CTask", "Call", "Coop", "Edf", "Fair", "Loop", "Prio", "Scheduler", "SimTask", "Stats",
-           "Task", "Tasks", "simulate"]
+__all__ = ["CTask", "Call", "Coop", "Edf", "Fair", "Loop", "Policy", "PolicyTask", "Prio",
+           "Scheduler", "Share", "SimTask", "Stats", "Task", "Tasks", "simulate"]
 
 _HOME = {"CTask": "task", "Call": "task", "Coop": "coop", "Edf": "edf", "Fair": "fair",
-         "Loop": "loop", "Prio": "prio", "Scheduler": "api", "SimTask": "lab", "Stats": "tasks",
-         "Task": "task", "Tasks": "tasks", "simulate": "lab"}
+         "Loop": "loop", "Policy": "policy", "PolicyTask": "policy", "Prio": "prio",
+         "Scheduler": "api", "Share": "share", "SimTask": "lab", "Stats": "tasks", "Task": "task",
+         "Tasks": "tasks", "simulate": "lab"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from unikit.errors import Deadlock, InvalidArgument, Panic, TimedOut
 from unikit.ffi import load
+from unikit.sched.policy import raise_failure
 from unikit.sched.task import Call, CTask, Task
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ class Tasks:
         self._heap = heap
         self._options = load.options(self.record)
         out = self._ffi.new("struct kit_sched **")
-        load.check(self._component.open(self._options, env.ptr, heap._live(), out),
-                   f"opening {self.record.id}")
+        self._checked(self._component.open(self._options, env.ptr, heap._live(), out),
+                      f"opening {self.record.id}")
         self._s = out[0]
 
     def _own_heap(self) -> Any:
@@ -368,6 +369,8 @@ class Tasks:
 
     def _checked(self, code: int, doing: str) -> int:
         self._broken = self._broken or code == self._lib.KIT_EPANIC
+        if code < 0:
+            raise_failure(self.record)
         return load.check(code, doing)
 
     def _panicked(self, doing: str) -> None:
@@ -375,6 +378,7 @@ class Tasks:
             load.check_panic(doing)
         except Panic:
             self._broken = True
+            raise_failure(self.record)
             raise
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from unikit.alloc import Tlsf, region
+from unikit.errors import Panic
 from unikit.ffi import load
 from unikit.sched.api import Scheduler
+from unikit.sched.policy import raise_failure
 from unikit.testing.report import Failure, Outcome, Report
 
 MEMORY = "160M"
@@ -18,11 +20,14 @@ def check_scheduler(component: Scheduler | type[Scheduler],
     Where it claims threads, the synchronisation of ``sched/sync.h`` is checked on it as well. The
     suite runs on a virtual clock, without guard pages.
 
-    :param component: a record with the options to test, or its class for the defaults.
+    :param component: a record with the options to test, or its class for the defaults; or a
+        :class:`~unikit.sched.Policy` in Python.
     :param memory: bytes the suite may use; with little, fewer tasks are made at once.
     :returns: how much was checked.
     :raises NotConforming: with each behaviour that failed.
     :raises Panic: the component panicked.
+    :raises CallbackError: a policy in Python raised; the message names the method.
+    :raises Corrupt: a policy in Python named a task that it does not have, or lost one.
 
     >>> from unikit.sched import Loop
     >>> from unikit.testing import check_scheduler
@@ -34,8 +39,13 @@ def check_scheduler(component: Scheduler | type[Scheduler],
     clock = report.ffi.new("struct kit_virtual *")
     report.lib.kit_virtual_open(clock, report.ffi.NULL, 0, 1)
     with region(memory, hugepages="never") as arena, Tlsf().open(arena) as heap:
-        report.run(report.lib.kit_suite_sched, load.component(record), load.options(record),
-                   heap._live(), clock, doing=f"checking {record.id}")
+        options = load.options(record)
+        try:
+            report.run(report.lib.kit_suite_sched, load.component(record), options, heap._live(),
+                       clock, doing=f"checking {record.id}")
+        except Panic:
+            raise_failure(record)
+            raise
     _check_words(record, report)
     return report.outcome(record.id)
 

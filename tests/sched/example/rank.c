@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* sched.rank: cooperative threads of two ranks. In each turn all ready tasks with a priority run,
- * then the others: each once, in order of arrival. Every operation is O(1). Nobody starves, for a
- * turn ends when each task that was ready when it began has run. */
+ * then the others: each once, in order of arrival. Every operation is O(1), and nobody starves. */
 #include <unikit/sched/thread.h>
 
 enum { RANK_STACK }; /* options, in the order of the record */
@@ -49,9 +48,8 @@ static int rank_check(const struct kit_sched *s)
 static void rank_close(struct kit_sched *s)
 {
     struct threads *threads = threads_of(s);
-    struct kit_alloc *alloc = threads->events.alloc;
     threads_close(threads);
-    kit_alloc_free(alloc, threads, sizeof(struct rank), alignof(struct rank));
+    kit_alloc_free(threads->events.alloc, threads, sizeof(struct rank), alignof(struct rank));
 }
 
 static const struct kit_sched_ops rank_ops = {
@@ -94,10 +92,8 @@ static int rank_open(const uint64_t *options, runtime_environment_t *env, struct
     return 0;
 }
 
-const struct kit_sched_component kit_sched_rank = {
-    .id = "sched.rank",
-    .abi = KIT_SCHED_ABI,
-    .features = KIT_SCHED_THREADS,
-    .ops = &rank_ops,
-    .open = rank_open,
-};
+const struct kit_sched_component kit_sched_rank = {.id = "sched.rank",
+                                                   .abi = KIT_SCHED_ABI,
+                                                   .features = KIT_SCHED_THREADS,
+                                                   .ops = &rank_ops,
+                                                   .open = rank_open};

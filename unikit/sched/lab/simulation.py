@@ -13,6 +13,7 @@ from unikit.component import parse_duration
 from unikit.errors import InvalidArgument, OutOfMemory
 from unikit.ffi import load
 from unikit.sched.lab.taskset import SimTask, Time
+from unikit.sched.policy import raise_failure
 
 if TYPE_CHECKING:
     from unikit.sched.api import Scheduler
@@ -172,7 +173,8 @@ def simulate(tasks: Iterable[SimTask], policy: Scheduler | type[Scheduler], *, u
     where the policy says, as preemption does in an image.
 
     :param tasks: at least one; their order breaks ties.
-    :param policy: a record with the options to use, or its class.
+    :param policy: a record with the options to use, or its class; or a
+        :class:`~unikit.sched.Policy` in Python.
     :param until: end of the simulation.
     :param switch: what each change of the running task costs.
     :param tick: tasks are stopped at multiples of this only, as a periodic timer does; 0: exactly.
@@ -233,6 +235,7 @@ class _Run:
         """Raise what went wrong, naming the task."""
         if rc == 0:
             return
+        raise_failure(self.record)
         doing = f"simulating {len(self.tasks)} tasks on {self.record.id}"
         if self.sim.refused:
             task = self.tasks[self.sim.refused - 1]
