@@ -53,6 +53,9 @@ def _simulate(verbs: Any) -> None:
                           "two hyperperiods, 10 s at most")
     one.add_argument("--switch", metavar="TIME", default="0ns",
                      help="what each change of the running task costs; default: nothing")
+    one.add_argument("--call", metavar="TIME", default="0ns",
+                     help="what the scheduler takes between two of its readings of the clock; "
+                          "default: nothing")
     one.add_argument("--tick", metavar="TIME", default="0ns",
                      help="stop tasks at multiples of this only; default: exactly in time")
     one.add_argument("--priorities", choices=("file", "rate", "deadline"), default="file",

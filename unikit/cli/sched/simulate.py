@@ -43,7 +43,8 @@ def do_simulate(choice: argparse.Namespace) -> int:
     document = _read(choice.taskset)
     tasks = _ranked(load_rt_app(document), choice.priorities)
     until = _until(choice.until, document, tasks)
-    times = {name: _time(name, getattr(choice, name)) for name in ("switch", "tick", "start")}
+    times = {name: _time(name, getattr(choice, name))
+             for name in ("switch", "call", "tick", "start")}
     end = None if choice.to is None else _time("to", choice.to)
     pictures = _pictures(choice.gantt)
     found = []
@@ -152,7 +153,7 @@ def _outcome(chosen: Chosen, tasks: list[SimTask], until: int, times: dict[str, 
     verdicts = schedulable(tasks, chosen.record.id)
     try:
         schedule = simulate(tasks, chosen.record, until=until, switch=times["switch"],
-                            tick=times["tick"], cooperative=cooperative)
+                            call=times["call"], tick=times["tick"], cooperative=cooperative)
     except OutOfMemory as error:
         return Outcome(chosen, None, str(error), verdicts)
     return Outcome(chosen, schedule, "", verdicts)

@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from unikit.sched.lab.simulation import Schedule as Schedule
     from unikit.sched.lab.simulation import Segment as Segment
     from unikit.sched.lab.simulation import simulate as simulate
+    from unikit.sched.lab.sweeping import Sweep as Sweep
+    from unikit.sched.lab.sweeping import sweep as sweep
     from unikit.sched.lab.taskset import SimTask as SimTask
     from unikit.sched.lab.taskset import load_rt_app as load_rt_app
     from unikit.sched.lab.taskset import uunifast as uunifast
 
 _HOME = {"Job": "simulation", "Response": "simulation", "Schedule": "simulation",
-         "Segment": "simulation", "SimTask": "taskset", "Verdict": "analysis",
+         "Segment": "simulation", "SimTask": "taskset", "Sweep": "sweeping", "Verdict": "analysis",
          "load_rt_app": "taskset", "schedulable": "analysis", "simulate": "simulation",
-         "uunifast": "taskset"}
+         "sweep": "sweeping", "uunifast": "taskset"}
 
-__all__ = ["Job", "Response", "Schedule", "Segment", "SimTask", "Verdict", "load_rt_app",
-           "schedulable", "simulate", "uunifast"]
+__all__ = ["Job", "Response", "Schedule", "Segment", "SimTask", "Sweep", "Verdict", "load_rt_app",
+           "schedulable", "simulate", "sweep", "uunifast"]
 
 
 def __getattr__(name: str) -> Any:

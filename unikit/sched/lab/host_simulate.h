@@ -41,6 +41,7 @@ struct kit_sim {
     size_t count;
     uint64_t end_ns;
     uint64_t switch_ns; /* that each change of the running task costs */
+    uint64_t call_ns;   /* that the scheduler takes from one reading of the clock to the next */
     uint64_t tick_ns;   /* a running task is stopped at multiples of this; 0: exactly in time */
     bool cooperative;   /* tasks are never stopped within a job */
     struct kit_sim_segment *segments; /* room for `segments_max`, 0: not kept */
@@ -52,8 +53,8 @@ struct kit_sim {
     size_t job_count;
     uint64_t missed; /* deadlines of jobs, also of those not finished by then */
     uint64_t idle_ns;
-    uint64_t overhead_ns;
-    size_t refused; /* tasks that the policy did not admit; their number plus 1, 0: none */
+    uint64_t overhead_ns; /* of switches and calls */
+    size_t refused;       /* tasks that the policy did not admit; their number plus 1, 0: none */
     struct kit_sched_stats stats;
 };
 

@@ -79,7 +79,7 @@ class Schedule:
     :ivar missed: jobs that were not done by their deadline.
     :ivar switches: to a task's stack.
     :ivar idle: ns in which nobody wanted to run.
-    :ivar overhead: ns that switches cost.
+    :ivar overhead: ns that switches and the scheduler cost.
     """
 
     policy: str
@@ -165,8 +165,8 @@ def _covers(spans: Sequence[tuple[int, int]], at: list[int], task: int, time: in
 
 
 def simulate(tasks: Iterable[SimTask], policy: Scheduler | type[Scheduler], *, until: Time,
-             switch: Time = 0, tick: Time = 0, cooperative: bool = False, keep: int = 1_000_000,
-             memory: int | str = "64M") -> Schedule:
+             switch: Time = 0, call: Time = 0, tick: Time = 0, cooperative: bool = False,
+             keep: int = 1_000_000, memory: int | str = "64M") -> Schedule:
     """Run a task set on a scheduler in virtual time; the same input gives the same schedule.
 
     The scheduler is the component itself, as an image carries it. A task that works is stopped
@@ -176,7 +176,9 @@ def simulate(tasks: Iterable[SimTask], policy: Scheduler | type[Scheduler], *, u
     :param policy: a record with the options to use, or its class; or a
         :class:`~unikit.sched.Policy` in Python.
     :param until: end of the simulation.
-    :param switch: what each change of the running task costs.
+    :param switch: what each change of the running task costs; that task is billed for it.
+    :param call: what the scheduler takes from one of its readings of the clock to the next; who is
+        billed for it depends on the policy, as on a real clock.
     :param tick: tasks are stopped at multiples of this only, as a periodic timer does; 0: exactly.
     :param cooperative: tasks are never stopped within a job.
     :param keep: segments and jobs that are kept at most; what is beyond is counted only.
@@ -198,6 +200,7 @@ def simulate(tasks: Iterable[SimTask], policy: Scheduler | type[Scheduler], *, u
     run = _Run(ffi, chosen, record, parse_duration(until))
     sim = run.sim
     sim.switch_ns, sim.tick_ns = parse_duration(switch), parse_duration(tick)
+    sim.call_ns = parse_duration(call)
     sim.cooperative = cooperative
     run.keep(keep)
     with Tlsf().open(memory) as heap:
