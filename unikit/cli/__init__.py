@@ -3,8 +3,8 @@
 This file knows the grammar; what a verb does stands in :mod:`unikit.cli.images` (list, build,
 inspect), :mod:`unikit.cli.run` (run), :mod:`unikit.cli.machines` (ps, logs, stop, stats),
 :mod:`unikit.cli.new`, :mod:`unikit.cli.doctor`, :mod:`unikit.cli.export` and, for the tools of
-a domain, :mod:`unikit.cli.alloc` and :mod:`unikit.cli.sched`. Each is imported when it is needed,
-so that a short command is short.
+a domain, :mod:`unikit.cli.alloc`, :mod:`unikit.cli.sched` and :mod:`unikit.cli.net`. Each is
+imported when it is needed, so that a short command is short.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from importlib import import_module
 
 from unikit import __version__
 from unikit.cli.alloc import grammar as alloc
+from unikit.cli.net import grammar as net
 from unikit.cli.sched import grammar as sched
 from unikit.errors import CompositionError, GuestExit, ToolchainError, UnikitError
 
@@ -108,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="as JSON")
     alloc.add(verb("alloc", "alloc", "compare allocators on programs, servers and traces"))
     sched.add(verb("sched", "sched", "simulate and measure schedulers"))
+    net.add(verb("net", "net", "test TCP/IP stacks with packet scripts"))
     return top
 
 

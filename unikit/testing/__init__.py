@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from unikit.testing.report import NotConforming as NotConforming
     from unikit.testing.report import Outcome as Outcome
     from unikit.testing.sched import check_scheduler as check_scheduler
+    from unikit.testing.script.result import ScriptResult as ScriptResult
+    from unikit.testing.script.run import run_script as run_script
     from unikit.testing.virtual import VirtualEnvironment as VirtualEnvironment
 
-_HOME = {"NotConforming": "report", "Outcome": "report", "VirtualEnvironment": "virtual",
+_HOME = {"NotConforming": "report", "Outcome": "report", "ScriptResult": "script",
+         "VirtualEnvironment": "virtual", "run_script": "script",
          "check_allocator": "alloc", "check_console": "console", "check_netif": "net",
          "check_platform": "platform", "check_scheduler": "sched", "check_stack": "net"}
 
-__all__ = ["NotConforming", "Outcome", "VirtualEnvironment", "check_allocator", "check_console",
-           "check_netif", "check_platform", "check_scheduler", "check_stack"]
+__all__ = ["NotConforming", "Outcome", "ScriptResult", "VirtualEnvironment", "check_allocator",
+           "check_console", "check_netif", "check_platform", "check_scheduler", "check_stack",
+           "run_script"]
 
 
 def __getattr__(name: str) -> Any:
