@@ -24,7 +24,10 @@ enum {
     KIT_NET_UDP = 2,
     KIT_NET_IPV4 = 4,
     KIT_NET_IPV6 = 8,
-    KIT_NET_CONNECT = 16, /* active open */
+    KIT_NET_CONNECT = 16,    /* active open */
+    KIT_NET_SACK = 32,       /* RFC 2018, both ways */
+    KIT_NET_TIMESTAMPS = 64, /* RFC 7323 */
+    KIT_NET_ECN = 128,       /* RFC 3168 */
     /* events */
     KIT_NET_ACCEPT = 1,   /* listener: accept() has something */
     KIT_NET_CONNECTED = 2,

@@ -11,7 +11,8 @@ from unikit.net.api import Interface, Stack
 from unikit.testing.report import Failure, Outcome, Report
 
 _NETIF_WORDS = {"lossless": 1}
-_NET_WORDS = {"tcp": 1, "udp": 2, "ipv4": 4, "ipv6": 8, "connect": 16}
+_NET_WORDS = {"tcp": 1, "udp": 2, "ipv4": 4, "ipv6": 8, "connect": 16, "sack": 32,
+              "timestamps": 64, "ecn": 128}
 
 
 def check_netif(component: Interface | type[Interface]) -> Outcome:
