@@ -400,7 +400,7 @@ static int do_bell_wide(void)
 
 static int do_bad_page_call(void)
 {
-    kit_kvm_guest.shared->page_call = 9;
+    kit_kvm_guest.shared->first.call.page_call = 9;
     kvm_bell(KIT_KVM_PAGES, 0);
     return 0;
 }
@@ -450,8 +450,8 @@ static int do_ring(void)
 
 static int do_bad_panic(void)
 {
-    kit_kvm_guest.shared->message = number();
-    kit_kvm_guest.shared->message_length = UINT64_MAX;
+    kit_kvm_guest.shared->first.call.message = number();
+    kit_kvm_guest.shared->first.call.message_length = UINT64_MAX;
     kvm_bell(KIT_KVM_PANIC, 0);
     return 0;
 }

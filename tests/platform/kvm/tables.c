@@ -106,6 +106,13 @@ static void check(const struct vmm_memory *m, const struct kit_kvm_config *confi
     expect(m, l->fault_stack + VMM_PAGE, l->heap_base, NONE);
     expect(m, l->heap_base, l->heap_base + l->heap_size, READ | WRITE);
     expect(m, l->heap_base + l->heap_size, KIT_KVM_MEMORY + l->memory_size + 4 * VMM_HUGE, NONE);
+    for (uint32_t i = 0; i < (config->cpus < 1 ? 1 : config->cpus); i++) {
+        const uint64_t tss = vmm_tss(l, i), cpu = vmm_processor(l, i);
+        if (tss < l->system || tss + 0x68 > l->boot || tss / VMM_PAGE != (tss + 0x67) / VMM_PAGE)
+            fail("a bad task state", tss);
+        if (cpu < l->shared || cpu + sizeof(struct kit_kvm_cpu) > l->devices_end || cpu % 8 != 0)
+            fail("a bad place of a processor", cpu);
+    }
     if (l->stack_top > l->system || l->stack_top < l->system - l->stack_size / 4 ||
         l->stack_top % 16 != 0)
         fail("a bad stack", l->stack_top);
@@ -185,7 +192,8 @@ int main(int argc, char **argv)
                                               .segment_count = 2,
                                               .entry = text,
                                               .memory = random_memory(),
-                                              .netif = below(2) ? &netif : NULL};
+                                              .netif = below(2) ? &netif : NULL,
+                                              .cpus = (uint32_t)(below(2) * below(65))};
         struct vmm_memory memory = {0};
         struct kit_kvm_queue queues[KIT_KVM_QUEUES];
         struct kit_kvm_refused refused = {0};

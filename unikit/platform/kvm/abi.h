@@ -13,10 +13,14 @@
  * access to it, and any access outside the slot, ends the guest.
  *
  * Queues are split virtqueues (platform/virtqueue.h) used in order: the device takes and returns
- * descriptors in the order in which they were made available, one descriptor per buffer. */
+ * descriptors in the order in which they were made available, one descriptor per buffer.
+ *
+ * Each processor has a struct kit_kvm_cpu: that of the first lies in the shared page, those of the
+ * others in front of the queues. The monitor has its GS base point at the `cpu` in it. */
 #ifndef KIT_PLATFORM_KVM_ABI_H
 #define KIT_PLATFORM_KVM_ABI_H
 
+#include <unikit/platform/env.h>
 #include <unikit/platform/virtqueue.h>
 #include <unikit/rt/types.h>
 
@@ -24,16 +28,27 @@
 #define KIT_KVM_DOORBELL UINT64_C(0xff000)
 #define KIT_KVM_MAGIC UINT64_C(0x6d766b2074696b75)
 
-enum { KIT_KVM_ABI = 1, KIT_KVM_BOOT_BYTES = 4096, KIT_KVM_SEED_BYTES = 40 };
+enum {
+    KIT_KVM_ABI = 2,
+    KIT_KVM_BOOT_BYTES = 4096,
+    KIT_KVM_SEED_BYTES = 40,
+    KIT_KVM_CPUS_MAX = 64,
+    KIT_KVM_CPU_STRIDE = 256 /* bytes from one struct kit_kvm_cpu to the next */
+};
 
-/* Words of the doorbell. Every call also makes the monitor look at all queues. */
+/* Words of the doorbell. Every call also makes the monitor look at all queues. Arguments and
+ * results lie in the struct kit_kvm_call of the processor that calls. */
 enum kit_kvm_bell {
     KIT_KVM_EXIT = 0,  /* value: exit code. Does not return. */
-    KIT_KVM_PANIC = 1, /* shared->message, shared->message_length. Does not return. */
-    KIT_KVM_IDLE = 2,  /* sleep: shared->deadline_ns, wake, seen[]; result in shared->woken */
-    KIT_KVM_PAGES = 3, /* shared->page_*; result in shared->page_result */
+    KIT_KVM_PANIC = 1, /* message, message_length. Does not return. */
+    KIT_KVM_IDLE = 2,  /* sleep: deadline_ns, wake, seen[]; result in woken */
+    KIT_KVM_PAGES = 3, /* page_*; result in page_result */
     KIT_KVM_KICK = 4,  /* look at the queues */
-    KIT_KVM_BELLS
+    KIT_KVM_START = 5, /* value: the processor to start; start_*; result in start_result */
+    KIT_KVM_BELLS,
+    /* Word KIT_KVM_WAKE + n ends the sleep of processor n. The value means nothing, no other queue
+     * is looked at, and most of the time nobody leaves the guest (ioeventfd). */
+    KIT_KVM_WAKE = 64
 };
 
 enum { KIT_KVM_PAGE_RELEASE = 1, KIT_KVM_PAGE_PROTECT = 2 };
@@ -89,18 +104,15 @@ struct kit_kvm_boot {
     uint8_t mac[6];
     uint16_t mtu;
     uint32_t options_bytes;
-    char options[]; /* name NUL value NUL, name NUL value NUL ... */
+    uint64_t processors; /* struct kit_kvm_cpu of 1 ... cpus - 1, KIT_KVM_CPU_STRIDE apart */
+    char options[];      /* name NUL value NUL, name NUL value NUL ... */
 };
 
-/* The shared page; both sides write. Nothing in it is trusted by the monitor. */
-struct kit_kvm_shared {
-    uint8_t seed[KIT_KVM_SEED_BYTES]; /* the guest wipes it after use */
-    uint64_t canary;                  /* of the stack protector */
-    uint64_t entry_tsc;               /* the guest's first instructions */
-    uint64_t main_tsc;                /* handed over to the image */
+/* One processor's arguments and results of doorbell calls. */
+struct kit_kvm_call {
     /* KIT_KVM_IDLE */
     uint64_t deadline_ns;
-    uint32_t wake;                 /* KIT_WAKE_* */
+    uint32_t wake;                 /* KIT_WAKE_*; console and network: processor 0 only */
     uint32_t woken;                /* answer */
     uint16_t seen[KIT_KVM_QUEUES]; /* used indices the guest has taken note of */
     /* KIT_KVM_PANIC */
@@ -112,12 +124,37 @@ struct kit_kvm_shared {
     uint32_t page_call;
     uint32_t page_access; /* KIT_PAGE_* */
     int32_t page_result;
+    /* KIT_KVM_START */
+    int32_t start_result;
+    uint64_t start_entry; /* rip, rdi, rsp of the processor */
+    uint64_t start_argument;
+    uint64_t start_stack;
+};
+
+/* One processor; both sides write. */
+struct kit_kvm_cpu {
+    struct kit_kvm_call call;
+    uint32_t kicked;  /* KIT_WAKE_CPU: written by the guest alone, looked at by both */
+    uint32_t asleep;  /* the guest's own: it is to be rung */
+    uint64_t last_ns; /* the guest's own: its time never runs backwards */
+    struct kit_cpu cpu;
+    uint64_t self; /* address of this structure */
+};
+
+/* The shared page; both sides write. Nothing in it is trusted by the monitor. */
+struct kit_kvm_shared {
+    uint8_t seed[KIT_KVM_SEED_BYTES]; /* the guest wipes it after use */
+    uint64_t canary;                  /* of the stack protector */
+    uint64_t entry_tsc;               /* the guest's first instructions */
+    uint64_t main_tsc;                /* handed over to the image */
+    struct kit_kvm_cpu first;
     /* Written by the monitor at any time. */
     uint32_t served;  /* 1: a thread moves frames while the guest runs; 0: they move on calls */
     uint32_t poll_ns; /* how long a wait should look at the queues before it calls IDLE */
 };
 
 _Static_assert(sizeof(struct kit_kvm_boot) <= 512, "leaves most of the page to the options");
+_Static_assert(sizeof(struct kit_kvm_cpu) <= KIT_KVM_CPU_STRIDE, "one processor");
 _Static_assert(sizeof(struct kit_kvm_shared) <= 256, "shares its page with the console's queues");
 
 #endif

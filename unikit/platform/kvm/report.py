@@ -32,7 +32,7 @@ def region(image: BootImage, layout: Any, address: int) -> tuple[str, bool]:
     places = (
         (layout.tables, layout.tables + layout.tables_size, "the guard below the stack", True),
         (layout.stack_base, layout.stack_base + layout.stack_size, "the stack", False),
-        (layout.system, layout.system + _PAGE, "the guard above the stack", True),
+        (layout.system, layout.system + layout.system_size, "the guard above the stack", True),
         (layout.boot, layout.boot + _PAGE, "the boot page", False),
         (layout.shared, layout.devices_end, "the device queues", False),
         (layout.fault_stack, layout.fault_stack + _PAGE, "the guard behind the device queues",

@@ -82,13 +82,13 @@ uint32_t kit_kvm_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t
         found = poll(guest, deadline_ns, wake);
     if (found != 0 || (deadline_ns != KIT_NEVER && kit_kvm_now_ns(env) >= deadline_ns))
         return found;
-    volatile struct kit_kvm_shared *shared = guest->shared;
-    shared->deadline_ns = deadline_ns;
-    shared->wake = wake;
-    shared->seen[KIT_KVM_CONSOLE_RX] = guest->console_rx.taken;
-    shared->seen[KIT_KVM_NET_RX] = guest->net_rx.taken;
+    volatile struct kit_kvm_call *call = &guest->shared->first.call;
+    call->deadline_ns = deadline_ns;
+    call->wake = wake;
+    call->seen[KIT_KVM_CONSOLE_RX] = guest->console_rx.taken;
+    call->seen[KIT_KVM_NET_RX] = guest->net_rx.taken;
     guest->unsent_tsc = 0;
     kvm_bell(KIT_KVM_IDLE, 0);
     guest->last_call_tsc = kit_cpu_tsc();
-    return shared->woken & wake;
+    return call->woken & wake;
 }

@@ -22,8 +22,8 @@ void kvm_bell(enum kit_kvm_bell call, uint32_t value)
 KVM_COLD void kit_kvm_panic_handler(runtime_environment_t *env, const char *message)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
-    guest->shared->message = (uintptr_t)message;
-    guest->shared->message_length = strlen(message);
+    guest->shared->first.call.message = (uintptr_t)message;
+    guest->shared->first.call.message_length = strlen(message);
     kvm_bell(KIT_KVM_PANIC, 0);
     __builtin_trap();
 }
@@ -43,13 +43,14 @@ KVM_COLD void kit_kvm_exit(runtime_environment_t *env, int32_t code)
 static KVM_COLD int page_call(runtime_environment_t *env, uint32_t call, void *base, size_t size,
                               uint32_t access)
 {
-    volatile struct kit_kvm_shared *shared = KIT_CONTAINER_OF(env, struct kvm_guest, env)->shared;
-    shared->page_call = call;
-    shared->page_base = (uintptr_t)base;
-    shared->page_size = size;
-    shared->page_access = access;
+    volatile struct kit_kvm_call *words =
+        &KIT_CONTAINER_OF(env, struct kvm_guest, env)->shared->first.call;
+    words->page_call = call;
+    words->page_base = (uintptr_t)base;
+    words->page_size = size;
+    words->page_access = access;
     kvm_bell(KIT_KVM_PAGES, 0);
-    return shared->page_result;
+    return words->page_result;
 }
 
 KVM_COLD int kit_kvm_page_release(runtime_environment_t *env, void *base, size_t size)

@@ -23,19 +23,14 @@ struct randomness {
 
 static int start_thread(struct kit_kvm *vm, struct kit_kvm_refused *refused)
 {
-    pthread_attr_t attributes;
     sigset_t all, before;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 256 << 10);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&vm->thread, &attributes, vmm_vcpu_main, vm);
-    if (rc == 0) {
-        vm->thread_started = true;
+    vm->cpus_live = 1;
+    int rc = vmm_cpu_thread(&vm->cpu[0], vmm_vcpu_main);
+    if (rc == 0)
         rc = -vmm_device_start(vm);
-    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     return rc == 0 ? 0 : vmm_refuse_host(refused, rc, "cannot start a thread");
 }
 
@@ -103,7 +98,8 @@ static void fill_boot(struct kit_kvm *vm, const struct randomness *random, uint6
     boot->stack_size = l->stack_size;
     boot->shared = l->shared;
     boot->cpu_features = features;
-    boot->cpus = 1;
+    boot->cpus = vm->cpu_count;
+    boot->processors = l->processors;
     memcpy(boot->queue, vm->queues, sizeof boot->queue);
     if (vm->config->netif != NULL) {
         const network_interface_t *network = &vm->config->netif->network;
@@ -131,6 +127,13 @@ static int make_memory(struct kit_kvm *vm, const struct randomness *random, uint
     vmm_tables_build(&vm->memory, vm->config);
     vm->boot = vmm_memory_any(&vm->memory, vm->memory.layout.boot, KIT_KVM_BOOT_BYTES);
     vm->shared = vmm_memory_any(&vm->memory, vm->memory.layout.shared, sizeof *vm->shared);
+    for (uint32_t i = 0; i < vm->cpu_count; i++) {
+        const uint64_t at = vmm_processor(&vm->memory.layout, i);
+        struct kit_kvm_cpu *place = vmm_memory_any(&vm->memory, at, sizeof *place);
+        place->cpu.number = i;
+        place->self = at;
+        vm->cpu[i].shared = place;
+    }
     fill_boot(vm, random, features);
     vmm_queue_open(&vm->console.tx, &vm->memory, "console tx", &vm->queues[KIT_KVM_CONSOLE_TX],
                    false);
@@ -148,10 +151,18 @@ static int make_machine(struct kit_kvm *vm, const struct randomness *random, uin
     if (kvm < 0)
         return kvm;
     vm->net.netif = vm->config->netif;
-    vm->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (vm->wake_fd < 0)
-        return vmm_refuse_host(refused, errno, "cannot make an eventfd");
-    int rc = start_thread(vm, refused);
+    vm->run_bytes = (size_t)vmm_host_run_bytes();
+    vm->cpu[0].start = (struct kvm_regs){.rip = vm->config->entry,
+                                         .rsp = vm->memory.layout.stack_top,
+                                         .rdi = vm->memory.layout.boot,
+                                         .rflags = 2};
+    const int most = vm->cpu_count > 1 ? ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS) : 1;
+    if (most < (int)vm->cpu_count)
+        return vmm_refuse_host(refused, 0, "%u processors are asked for; KVM here has at most %d",
+                               vm->cpu_count, most);
+    int rc = vmm_cpus_open(vm, refused);
+    if (rc == 0)
+        rc = start_thread(vm, refused);
     if (rc != 0)
         return rc;
     vm->vm_fd = ioctl(kvm, KVM_CREATE_VM, 0);
@@ -169,14 +180,26 @@ static int make_machine(struct kit_kvm *vm, const struct randomness *random, uin
     return rc;
 }
 
+static void set_locks(struct kit_kvm *vm, bool make)
+{
+    pthread_mutex_t *locks[] = {&vm->report_lock, &vm->net_lock, &vm->start_lock, &vm->pages_lock,
+                                &vm->clock.lock};
+    for (size_t i = 0; i < KIT_ARRAY_SIZE(locks); i++)
+        make ? pthread_mutex_init(locks[i], NULL) : pthread_mutex_destroy(locks[i]);
+}
+
 struct kit_kvm *kit_kvm_new(void)
 {
     struct kit_kvm *vm = calloc(1, sizeof *vm);
     if (vm == NULL)
         return NULL;
-    vm->vm_fd = vm->vcpu_fd = vm->wake_fd = vm->device_fd = -1;
-    pthread_mutex_init(&vm->report_lock, NULL);
-    pthread_mutex_init(&vm->net_lock, NULL);
+    vm->vm_fd = vm->device_fd = -1;
+    for (uint32_t i = 0; i < KIT_KVM_CPUS_MAX; i++) {
+        vm->cpu[i].vm = vm;
+        vm->cpu[i].number = i;
+        vm->cpu[i].fd = vm->cpu[i].wake_fd = -1;
+    }
+    set_locks(vm, true);
     if (vmm_console_open(&vm->console) != 0) {
         free(vm);
         return NULL;
@@ -189,6 +212,7 @@ int vmm_boot(struct kit_kvm *vm, const struct kit_kvm_config *config, uint64_t f
 {
     struct randomness random;
     vm->config = config;
+    vm->cpu_count = config->cpus < 1 ? 1 : config->cpus;
     vm->boot_ns = vmm_now_ns();
     int rc = getrandom(&random, sizeof random, 0) == sizeof random
                  ? 0
@@ -222,29 +246,37 @@ void kit_kvm_stop(struct kit_kvm *vm)
 /* Ends the threads in whatever state of the boot they are. */
 static void end_threads(struct kit_kvm *vm)
 {
-    if (!vm->thread_started)
+    if (!vm->cpu[0].started)
         return;
     if (vm->vm_ready == 0)
         vmm_futex_set(&vm->vm_ready, 2);
     else if (vm->vcpu_ready == 1 && !__atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE))
         kit_kvm_stop(vm);
-    pthread_join(vm->thread, NULL);
+    /* Any processor may still have started another: until there is none left to join. */
+    for (bool more = true; more;) {
+        more = false;
+        for (uint32_t i = 0; i < vm->cpu_count; i++) {
+            struct vmm_cpu *cpu = &vm->cpu[i];
+            if (!cpu->started || cpu->joined)
+                continue;
+            pthread_join(cpu->thread, NULL);
+            more = cpu->joined = true;
+        }
+    }
     vmm_device_stop(vm);
 }
 
 void kit_kvm_close(struct kit_kvm *vm)
 {
     end_threads(vm);
-    if (vm->run != NULL)
-        munmap(vm->run, vm->run_bytes);
-    const int fds[] = {vm->vcpu_fd, vm->vm_fd, vm->wake_fd, vm->device_fd};
+    vmm_cpus_close(vm);
+    const int fds[] = {vm->vm_fd, vm->device_fd};
     for (size_t i = 0; i < KIT_ARRAY_SIZE(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);
     if (vm->memory.host != NULL)
         munmap(vm->memory.host, vm->memory.layout.memory_size);
     vmm_console_close(&vm->console);
-    pthread_mutex_destroy(&vm->report_lock);
-    pthread_mutex_destroy(&vm->net_lock);
+    set_locks(vm, false);
     free(vm);
 }

@@ -62,18 +62,21 @@ static void publish(struct kit_kvm *vm, struct point now, uint64_t rate)
     clock->multiplier = rate;
     clock->wall_offset = wall_offset();
     __atomic_store_n(&clock->sequence, (sequence + 2) & ~1u, __ATOMIC_RELEASE);
-    vm->clock.renewed_ns = now.ns;
+    __atomic_store_n(&vm->clock.renewed_ns, now.ns, __ATOMIC_RELAXED);
 }
 
 void vmm_clock_renew(struct kit_kvm *vm)
 {
-    if (vmm_now_ns() - vm->clock.renewed_ns < RENEW_NS)
+    /* One at a time; whoever comes second finds it renewed. */
+    if (vmm_now_ns() - __atomic_load_n(&vm->clock.renewed_ns, __ATOMIC_RELAXED) < RENEW_NS ||
+        pthread_mutex_trylock(&vm->clock.lock) != 0)
         return;
     struct point now = read_both();
     pthread_mutex_lock(&lock);
     uint64_t rate = multiplier(now);
     pthread_mutex_unlock(&lock);
     publish(vm, now, rate);
+    pthread_mutex_unlock(&vm->clock.lock);
 }
 
 /* The guest's counter minus the host's. An offset of zero is asked for; a KVM that does not know
@@ -101,7 +104,7 @@ void vmm_clock_open(struct kit_kvm *vm)
 {
     pthread_mutex_lock(&lock);
     if (kvm_hz == 0) {
-        int khz = ioctl(vm->vcpu_fd, KVM_GET_TSC_KHZ, 0);
+        int khz = ioctl(vm->cpu[0].fd, KVM_GET_TSC_KHZ, 0);
         if (khz > 0) {
             kvm_hz = (uint64_t)khz * 1000;
             origin = read_both();
@@ -117,9 +120,14 @@ void vmm_clock_open(struct kit_kvm *vm)
     struct point now = read_both();
     uint64_t rate = multiplier(now);
     pthread_mutex_unlock(&lock);
-    vm->clock.tsc_offset = find_offset(vm->vcpu_fd);
+    vm->clock.tsc_offset = find_offset(vm->cpu[0].fd);
     publish(vm, now, rate);
     vm->boot->start_ns = now.ns;
+}
+
+void vmm_clock_follow(const struct vmm_cpu *cpu)
+{
+    (void)find_offset(cpu->fd); /* asks for the same; a KVM that cannot keeps them in step itself */
 }
 
 uint64_t vmm_clock_hz(void)

@@ -21,6 +21,7 @@ int vmm_console_open(struct vmm_console *console)
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_mutex_init(&console->lock, NULL);
+    pthread_mutex_init(&console->queue, NULL);
     pthread_cond_init(&console->readable, &attributes);
     pthread_cond_init(&console->writable, &attributes);
     pthread_condattr_destroy(&attributes);
@@ -31,6 +32,7 @@ void vmm_console_close(struct vmm_console *console)
 {
     munmap(console->output, VMM_OUTPUT);
     pthread_mutex_destroy(&console->lock);
+    pthread_mutex_destroy(&console->queue);
     pthread_cond_destroy(&console->readable);
     pthread_cond_destroy(&console->writable);
 }
@@ -72,6 +74,7 @@ int vmm_console_drain(struct vmm_console *console, struct vmm_fault *fault)
     const uint64_t start = vmm_now_ns();
     struct vmm_buffer buffer;
     int rc;
+    pthread_mutex_lock(&console->queue);
     while ((rc = vmm_queue_take(&console->tx, &buffer, 1, fault)) > 0) {
         pthread_mutex_lock(&console->lock);
         if (console->first_ns == 0) {
@@ -84,6 +87,7 @@ int vmm_console_drain(struct vmm_console *console, struct vmm_fault *fault)
         pthread_mutex_unlock(&console->lock);
         vmm_queue_return(&console->tx, buffer.id, taken);
     }
+    pthread_mutex_unlock(&console->queue);
     return rc;
 }
 

@@ -147,38 +147,37 @@ static void sleep_until(int bell, int fd, uint64_t deadline)
 /* ---- the processor's thread -------------------------------------------------------------------
  */
 
-static int service(struct kit_kvm *vm)
+static int service(struct vmm_cpu *cpu)
 {
+    struct kit_kvm *vm = cpu->vm;
     if (vm->net.netif == NULL)
         return 0;
     pthread_mutex_lock(&vm->net_lock);
-    int rc = vmm_net_service(&vm->net, &vm->fault);
+    int rc = vmm_net_service(&vm->net, &cpu->fault);
     pthread_mutex_unlock(&vm->net_lock);
     return rc;
 }
 
-int vmm_device_kick(struct kit_kvm *vm)
+int vmm_device_kick(struct vmm_cpu *cpu)
 {
-    int rc = service(vm);
+    struct kit_kvm *vm = cpu->vm;
+    if (cpu->number != 0)
+        return 0; /* the network is the first processor's */
+    int rc = service(cpu);
     /* The guest works without idling: let the other thread deliver what comes. */
     if (rc >= 0 && vm->net.netif != NULL && ++vm->kicks >= 2)
         engage(vm);
     return rc < 0 ? rc : 0;
 }
 
-static bool interrupted(const struct kit_kvm *vm)
+int vmm_device_flush(struct vmm_cpu *cpu)
 {
-    return __atomic_load_n(&vm->stop, __ATOMIC_ACQUIRE) ||
-           __atomic_load_n(&vm->broken, __ATOMIC_ACQUIRE);
-}
-
-int vmm_device_flush(struct kit_kvm *vm)
-{
+    struct kit_kvm *vm = cpu->vm;
     const uint64_t end = vmm_now_ns() + FLUSH_NS;
-    int rc = service(vm);
-    while (rc >= 0 && vm->net.blocked && vmm_now_ns() < end && !interrupted(vm)) {
-        sleep_until(vm->wake_fd, -1, vmm_now_ns() + RETRY_NS);
-        rc = service(vm);
+    int rc = service(cpu);
+    while (rc >= 0 && vm->net.blocked && vmm_now_ns() < end && !vmm_interrupted(vm)) {
+        sleep_until(cpu->wake_fd, -1, vmm_now_ns() + RETRY_NS);
+        rc = service(cpu);
     }
     return rc < 0 ? rc : 0;
 }
@@ -189,12 +188,20 @@ struct idle {
     uint16_t console_seen, net_seen;
 };
 
-/* What of the guest's wishes is there; KIT_E... */
-static int look(struct kit_kvm *vm, const struct idle *idle)
+/* Whether another processor asks for this one. */
+static int rung(const struct vmm_cpu *cpu, const struct idle *idle)
 {
-    int found = 0, rc = vmm_console_feed(&vm->console, &vm->fault);
+    const bool kicked = __atomic_load_n(&cpu->shared->kicked, __ATOMIC_ACQUIRE) != 0;
+    return kicked && (idle->wake & KIT_WAKE_CPU) ? KIT_WAKE_CPU : 0;
+}
+
+/* What of the guest's wishes is there; KIT_E... */
+static int look(struct vmm_cpu *cpu, const struct idle *idle)
+{
+    struct kit_kvm *vm = cpu->vm;
+    int found = rung(cpu, idle), rc = vmm_console_feed(&vm->console, &cpu->fault);
     if (rc == 0)
-        rc = service(vm);
+        rc = service(cpu);
     if (rc < 0)
         return rc;
     if ((idle->wake & KIT_WAKE_CONSOLE) && vm->console.rx.completed != idle->console_seen)
@@ -215,15 +222,26 @@ static void judge(struct kit_kvm *vm, int found, uint64_t slept_ns)
         engage(vm);
 }
 
-int vmm_device_idle(struct kit_kvm *vm)
+/* A processor without devices: it sleeps until it is rung or its time has come. */
+static void idle_further(struct vmm_cpu *cpu, const struct idle *idle)
 {
-    volatile struct kit_kvm_shared *shared = vm->shared;
+    while (!rung(cpu, idle) && !vmm_interrupted(cpu->vm) && vmm_now_ns() < idle->deadline)
+        sleep_until(cpu->wake_fd, -1, idle->deadline);
+    vmm_clock_renew(cpu->vm);
+}
+
+int vmm_device_idle(struct vmm_cpu *cpu)
+{
+    struct kit_kvm *vm = cpu->vm;
+    volatile struct kit_kvm_call *call = &cpu->shared->call;
     const struct idle idle = {
-        .deadline = shared->deadline_ns,
-        .wake = shared->wake,
-        .console_seen = shared->seen[KIT_KVM_CONSOLE_RX],
-        .net_seen = shared->seen[KIT_KVM_NET_RX],
+        .deadline = call->deadline_ns,
+        .wake = call->wake,
+        .console_seen = call->seen[KIT_KVM_CONSOLE_RX],
+        .net_seen = call->seen[KIT_KVM_NET_RX],
     };
+    if (cpu->number != 0)
+        return idle_further(cpu, &idle), 0;
     vm->kicks = 0;
     if (vm->net.netif != NULL) {
         pthread_mutex_lock(&vm->net_lock);
@@ -232,7 +250,8 @@ int vmm_device_idle(struct kit_kvm *vm)
     }
     const uint64_t start = vmm_now_ns();
     int found;
-    while ((found = look(vm, &idle)) == 0 && !interrupted(vm) && vmm_now_ns() < idle.deadline) {
+    while ((found = look(cpu, &idle)) == 0 && !vmm_interrupted(vm) &&
+           vmm_now_ns() < idle.deadline) {
         uint64_t deadline = idle.deadline;
         int fd = -1;
         if (vm->net.netif != NULL) {
@@ -240,11 +259,11 @@ int vmm_device_idle(struct kit_kvm *vm)
             deadline = due < deadline ? due : deadline;
             fd = vmm_net_has_room(&vm->net) ? vm->net.netif->fd : -1;
         }
-        sleep_until(vm->wake_fd, fd, deadline);
+        sleep_until(cpu->wake_fd, fd, deadline);
     }
     if (found < 0)
         return found;
-    shared->woken = (uint32_t)found;
+    call->woken = (uint32_t)found;
     judge(vm, found, vmm_now_ns() - start);
     vmm_clock_renew(vm);
     return 0;

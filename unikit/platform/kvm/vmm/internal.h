@@ -44,8 +44,20 @@ int vmm_pages_release(struct vmm_memory *memory, uint64_t base, uint64_t size);
 int vmm_pages_protect(struct vmm_memory *memory, uint64_t base, uint64_t size, uint32_t access,
                       uint64_t *reserve_used);
 
-/* Offsets in the system page. */
-enum { VMM_GDT = 0, VMM_TSS = 0x80, VMM_IDT = 0x100, VMM_STUBS = 0x300, VMM_VECTORS = 32 };
+/* Offsets in the system pages: the first has everything for one processor, those behind it a task
+ * state for each further one. */
+enum {
+    VMM_GDT = 0,
+    VMM_TSS = 0x80,
+    VMM_IDT = 0x100,
+    VMM_STUBS = 0x300,
+    VMM_VECTORS = 32,
+    VMM_TSS_STRIDE = 0x80,
+    VMM_FAULT_FRAME = 64 /* bytes of the fault stack for each processor: one exception, no more */
+};
+/* Where the struct kit_kvm_cpu and the task state of a processor lie. */
+uint64_t vmm_processor(const struct kit_kvm_layout *layout, uint32_t cpu);
+uint64_t vmm_tss(const struct kit_kvm_layout *layout, uint32_t cpu);
 
 /* ---- queue.c: the device's end of a virtqueue ---------------------------------------------- */
 
@@ -90,6 +102,7 @@ enum { VMM_OUTPUT = 256 << 10, VMM_INPUT = 4 << 10 };
 
 struct vmm_console {
     struct vmm_queue tx, rx;
+    pthread_mutex_t queue; /* of tx */
     pthread_mutex_t lock;
     pthread_cond_t readable, writable;
     char *output; /* a ring of VMM_OUTPUT bytes; mapped, so untouched pages cost nothing */
@@ -102,7 +115,8 @@ struct vmm_console {
 
 int vmm_console_open(struct vmm_console *console);
 void vmm_console_close(struct vmm_console *console);
-/* Takes what the guest wrote. May wait a little for a slow reader. 0 or KIT_EMALFORMED. */
+/* Takes what the guest wrote. May wait a little for a slow reader. 0 or KIT_EMALFORMED. From any
+ * processor's thread. */
 int vmm_console_drain(struct vmm_console *console, struct vmm_fault *fault);
 /* Moves input into the guest's buffers. 0 or KIT_EMALFORMED. */
 int vmm_console_feed(struct vmm_console *console, struct vmm_fault *fault);
@@ -142,6 +156,25 @@ bool vmm_net_has_room(const struct vmm_net *net);
 struct vmm_clock {
     uint64_t tsc_offset; /* guest = host + offset */
     uint64_t renewed_ns;
+    pthread_mutex_t lock; /* of who renews */
+};
+
+/* One processor and its thread. */
+struct vmm_cpu {
+    struct kit_kvm *vm;
+    uint32_t number;
+    bool taken;   /* the guest has asked for it; under start_lock, as ... */
+    bool started; /* ... there is a thread */
+    bool joined;
+    uint32_t ended;  /* ... that has left the guest for ever */
+    int fd, wake_fd; /* the eventfd that ends its sleep */
+    struct kvm_run *run;
+    pthread_t thread;
+    volatile struct kit_kvm_cpu *shared; /* in guest memory */
+    struct kvm_regs start;               /* what it starts with */
+    struct vmm_fault fault;
+    uint64_t exits_idle, exits_kick, exits_pages, exits_interrupted;
+    uint64_t final_ns; /* processor time, once ended */
 };
 
 struct kit_kvm {
@@ -151,23 +184,26 @@ struct kit_kvm {
     struct vmm_console console;
     struct vmm_net net;
     struct vmm_clock clock;
-    struct vmm_fault fault; /* of the processor's thread */
     struct kit_kvm_queue queues[KIT_KVM_QUEUES];
     const struct kit_kvm_config *config; /* only during kit_kvm_boot */
-    struct kit_kvm_refused refused;      /* of the processor's thread, during kit_kvm_boot */
-    int vm_fd, vcpu_fd, wake_fd;
-    struct kvm_run *run;
+    struct kit_kvm_refused refused;      /* of the first processor, during kit_kvm_boot */
+    int vm_fd;
     size_t run_bytes;
+    pthread_mutex_t pages_lock; /* of the page tables */
     uint64_t reserve_used;
-    pthread_t thread;
-    bool thread_started;
-    uint32_t vm_ready; /* futexes: 0, 1 or 2 (given up) */
+    struct vmm_cpu cpu[KIT_KVM_CPUS_MAX];
+    uint32_t cpu_count; /* that there may be */
+    uint32_t cpus_live; /* threads that may still be in the guest */
+    pthread_mutex_t start_lock;
+    uint32_t cpus_bound; /* the first processor's doorbell word is bound, too */
+    uint32_t vm_ready;   /* futexes: 0, 1 or 2 (given up) */
     uint32_t vcpu_ready;
     uint32_t memory_ready;
     uint32_t stop; /* end as soon as possible */
     uint32_t
-        broken; /* ... because another thread found the guest breaking a device; device_fault */
-    uint32_t ended;
+        broken;     /* ... because another thread found the guest breaking a device; device_fault */
+    uint32_t over;  /* one processor has ended the guest: the report stands */
+    uint32_t ended; /* ... and all have left it */
     pthread_mutex_t report_lock;
     struct kit_kvm_report report;
     /* device.c */
@@ -186,9 +222,7 @@ struct kit_kvm {
     uint64_t engaged_at; /* frames moved before */
     uint32_t kicks;      /* since the last idle */
     uint64_t engagements, served_turns;
-    /* counters */
-    uint64_t exits_idle, exits_kick, exits_pages, exits_interrupted;
-    uint64_t boot_ns, final_cpu_ns;
+    uint64_t boot_ns;
 };
 
 /* sync.c */
@@ -199,6 +233,8 @@ void vmm_futex_set(uint32_t *word, uint32_t value);
 /* clock.c */
 void vmm_clock_open(struct kit_kvm *vm);
 void vmm_clock_renew(struct kit_kvm *vm);
+/* Gives a further processor the counter of the first. */
+void vmm_clock_follow(const struct vmm_cpu *cpu);
 uint64_t vmm_clock_hz(void);
 
 /* host.c: what is asked once per process */
@@ -210,23 +246,37 @@ int vmm_refuse_host(struct kit_kvm_refused *refused, int number, const char *for
     __attribute__((format(printf, 3, 4)));
 unsigned vmm_host_cpus(void);
 
-/* vcpu.c, report.c, device.c */
-int vmm_vcpu_open(struct kit_kvm *vm, struct kit_kvm_refused *refused);
+/* vcpu.c, cpus.c, report.c, device.c */
+int vmm_vcpu_open(struct vmm_cpu *cpu, struct kit_kvm_refused *refused);
+/* The threads of the first and of the other processors. */
 void *vmm_vcpu_main(void *argument);
-void vmm_report(struct kit_kvm *vm, enum kit_kvm_end end, int32_t code);
-/* Makes the processor's thread look at `stop` and `broken`. From any thread. */
+void *vmm_vcpu_further(void *argument);
+int vmm_kick_signal(void);
+/* Makes the eventfds and places of all processors; nothing runs yet. */
+int vmm_cpus_open(struct kit_kvm *vm, struct kit_kvm_refused *refused);
+void vmm_cpus_close(struct kit_kvm *vm);
+int vmm_cpu_thread(struct vmm_cpu *cpu, void *(*run)(void *argument));
+/* KIT_KVM_START on a processor's thread: the answer for the guest. */
+int32_t vmm_cpu_start(struct vmm_cpu *cpu, uint32_t number);
+/* A word from KIT_KVM_WAKE on, where no ioeventfd took it. Whether there is such a processor. */
+bool vmm_cpu_wake(struct kit_kvm *vm, uint32_t number);
+/* This processor ended the guest, or found that it is to end; the first report stands. */
+void vmm_report(struct vmm_cpu *cpu, enum kit_kvm_end end, int32_t code);
+/* Makes the processors' threads look at `stop`, `broken` and `over`. From any thread. */
 void vmm_interrupt(struct kit_kvm *vm);
+/* Whether a thread should leave the guest. */
+bool vmm_interrupted(const struct kit_kvm *vm);
 /* Another thread than the processor's found `fault`. */
 void vmm_break(struct kit_kvm *vm, const struct vmm_fault *fault);
 /* Asks for short turns of the calling thread on its processor. */
 void vmm_short_slice(void);
 int vmm_device_start(struct kit_kvm *vm);
 void vmm_device_stop(struct kit_kvm *vm);
-/* KIT_KVM_IDLE and KIT_KVM_KICK on the processor's thread: 0, or KIT_EMALFORMED with vm->fault. */
-int vmm_device_idle(struct kit_kvm *vm);
-int vmm_device_kick(struct kit_kvm *vm);
+/* KIT_KVM_IDLE and KIT_KVM_KICK on a processor's thread: 0, or KIT_EMALFORMED with its fault. */
+int vmm_device_idle(struct vmm_cpu *cpu);
+int vmm_device_kick(struct vmm_cpu *cpu);
 /* The guest exits: what it sent still goes out. */
-int vmm_device_flush(struct kit_kvm *vm);
+int vmm_device_flush(struct vmm_cpu *cpu);
 /* kit_kvm_boot for a known feature word. */
 int vmm_boot(struct kit_kvm *vm, const struct kit_kvm_config *config, uint64_t features,
              struct kit_kvm_refused *refused);

@@ -86,11 +86,28 @@ static uint64_t place_queue(struct kit_kvm_queue *queue, uint64_t at, uint32_t s
     return at + (uint64_t)size * buffer_size;
 }
 
+static uint64_t cpus(const struct kit_kvm_config *config)
+{
+    return config->cpus < 1 ? 1 : config->cpus;
+}
+
+uint64_t vmm_processor(const struct kit_kvm_layout *layout, uint32_t cpu)
+{
+    return cpu == 0 ? layout->shared + offsetof(struct kit_kvm_shared, first)
+                    : layout->processors + (cpu - 1) * (uint64_t)KIT_KVM_CPU_STRIDE;
+}
+
+uint64_t vmm_tss(const struct kit_kvm_layout *layout, uint32_t cpu)
+{
+    return cpu == 0 ? layout->system + VMM_TSS
+                    : layout->system + VMM_PAGE + (cpu - 1) * (uint64_t)VMM_TSS_STRIDE;
+}
+
 static uint64_t place_queues(const struct kit_kvm_config *config, uint64_t memory, uint64_t shared,
                              struct kit_kvm_queue queues[KIT_KVM_QUEUES])
 {
     memset(queues, 0, sizeof *queues * KIT_KVM_QUEUES);
-    uint64_t at = shared + SHARED_BYTES;
+    uint64_t at = shared + SHARED_BYTES + (cpus(config) - 1) * KIT_KVM_CPU_STRIDE;
     at = place_queue(&queues[KIT_KVM_CONSOLE_TX], at, CONSOLE_TX, 0);
     at = place_queue(&queues[KIT_KVM_CONSOLE_RX], at, CONSOLE_RX, CONSOLE_RX_BYTES);
     if (config->netif != NULL) {
@@ -116,8 +133,10 @@ static void place(const struct kit_kvm_config *config, uint64_t random, uint64_t
     uint64_t spread = l->stack_size / 8 < 1024 ? 1024 : l->stack_size / 8;
     l->stack_top = l->stack_base + l->stack_size - (random & 0xffff) % spread / 16 * 16;
     l->system = l->stack_base + l->stack_size;
-    l->boot = l->system + VMM_PAGE;
+    l->system_size = VMM_PAGE + kit_align_up((cpus(config) - 1) * VMM_TSS_STRIDE, VMM_PAGE);
+    l->boot = l->system + l->system_size;
     l->shared = l->boot + KIT_KVM_BOOT_BYTES;
+    l->processors = cpus(config) > 1 ? l->shared + SHARED_BYTES : 0;
     l->devices_end = place_queues(config, l->memory_size, l->shared, queues);
     l->fault_stack = l->devices_end;
     l->heap_base = l->fault_stack + VMM_PAGE;
@@ -142,6 +161,9 @@ int vmm_layout(const struct kit_kvm_config *config, uint64_t random, struct kit_
     if (sizeof(struct kit_kvm_boot) + config->options_bytes > KIT_KVM_BOOT_BYTES)
         return refuse(refused, 0, "the boot options take %zu bytes; at most %zu fit",
                       config->options_bytes, KIT_KVM_BOOT_BYTES - sizeof(struct kit_kvm_boot));
+    if (config->cpus > KIT_KVM_CPUS_MAX)
+        return refuse(refused, 0, "%u processors are asked for; at most %d are there", config->cpus,
+                      KIT_KVM_CPUS_MAX);
     int rc = check_segments(config, &layout->image_end, refused);
     if (rc != 0)
         return rc;

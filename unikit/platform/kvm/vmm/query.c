@@ -23,7 +23,7 @@ size_t kit_kvm_input(struct kit_kvm *vm, const char *data, size_t size)
         vmm_break(vm, &fault);
     } else {
         const uint64_t one = 1;
-        if (write(vm->wake_fd, &one, sizeof one) < 0)
+        if (write(vm->cpu[0].wake_fd, &one, sizeof one) < 0)
             return done; /* it is awake already */
     }
     return done;
@@ -95,17 +95,24 @@ static uint64_t thread_ns(pthread_t thread)
     return (uint64_t)used.tv_sec * KIT_NS_PER_S + (uint64_t)used.tv_nsec;
 }
 
+/* What one processor did, added to the numbers of all; start_lock is held. */
+static void add_cpu(const struct vmm_cpu *cpu, struct kit_kvm_stats *stats)
+{
+    const bool ended = __atomic_load_n(&cpu->ended, __ATOMIC_ACQUIRE);
+    stats->cpus++;
+    stats->exits_idle += cpu->exits_idle;
+    stats->exits_kick += cpu->exits_kick;
+    stats->exits_pages += cpu->exits_pages;
+    stats->exits_interrupted += cpu->exits_interrupted;
+    stats->cpu_ns += ended ? cpu->final_ns : thread_ns(cpu->thread);
+}
+
 /* Counters of other threads are read as they stand: each is one word, written by one thread. */
 void kit_kvm_stats(struct kit_kvm *vm, struct kit_kvm_stats *stats)
 {
-    const bool ended = __atomic_load_n(&vm->ended, __ATOMIC_ACQUIRE);
     const volatile struct kit_kvm_shared *shared = vm->shared;
     const uint64_t hz = vmm_clock_hz(), entry = shared->entry_tsc - vm->clock.tsc_offset;
     *stats = (struct kit_kvm_stats){
-        .exits_idle = vm->exits_idle,
-        .exits_kick = vm->exits_kick,
-        .exits_pages = vm->exits_pages,
-        .exits_interrupted = vm->exits_interrupted,
         .frames_sent = vm->net.sent,
         .frames_received = vm->net.received,
         .bytes_sent = vm->net.sent_bytes,
@@ -115,7 +122,6 @@ void kit_kvm_stats(struct kit_kvm *vm, struct kit_kvm_stats *stats)
         .console_dropped = vm->console.dropped,
         .served_turns = vm->served_turns,
         .engagements = vm->engagements,
-        .cpu_ns = ended ? vm->final_cpu_ns : thread_ns(vm->thread),
         .device_cpu_ns = vm->device_started ? thread_ns(vm->device_thread) : 0,
         .resident = resident(vm),
         .boot_ns = vm->boot_ns,
@@ -124,4 +130,9 @@ void kit_kvm_stats(struct kit_kvm *vm, struct kit_kvm_stats *stats)
         .entry_to_output_tsc = vm->console.first_tsc != 0 ? vm->console.first_tsc - entry : 0,
         .tsc_hz = hz,
     };
+    pthread_mutex_lock(&vm->start_lock);
+    for (uint32_t i = 0; i < vm->cpu_count; i++)
+        if (vm->cpu[i].started)
+            add_cpu(&vm->cpu[i], stats);
+    pthread_mutex_unlock(&vm->start_lock);
 }

@@ -32,11 +32,11 @@ static void read_exception(const struct kit_kvm *vm, struct kit_kvm_report *r)
     r->registers[RSP] = frame[5];
 }
 
-static void read_registers(const struct kit_kvm *vm, struct kit_kvm_report *r)
+static void read_registers(const struct vmm_cpu *cpu, struct kit_kvm_report *r)
 {
     struct kvm_regs g;
     struct kvm_sregs s;
-    if (ioctl(vm->vcpu_fd, KVM_GET_REGS, &g) < 0 || ioctl(vm->vcpu_fd, KVM_GET_SREGS, &s) < 0)
+    if (ioctl(cpu->fd, KVM_GET_REGS, &g) < 0 || ioctl(cpu->fd, KVM_GET_SREGS, &s) < 0)
         return;
     const uint64_t all[KIT_KVM_REGISTERS] = {g.rax, g.rbx, g.rcx, g.rdx, g.rsi, g.rdi,
                                              g.rbp, g.rsp, g.r8,  g.r9,  g.r10, g.r11,
@@ -46,10 +46,10 @@ static void read_registers(const struct kit_kvm *vm, struct kit_kvm_report *r)
 }
 
 /* No IDT entry could be taken: KVM gave up. Some kernels still know the exception. */
-static void read_shutdown(const struct kit_kvm *vm, struct kit_kvm_report *r)
+static void read_shutdown(const struct vmm_cpu *cpu, struct kit_kvm_report *r)
 {
     struct kvm_vcpu_events events;
-    if (ioctl(vm->vcpu_fd, KVM_GET_VCPU_EVENTS, &events) < 0)
+    if (ioctl(cpu->fd, KVM_GET_VCPU_EVENTS, &events) < 0)
         return;
     r->vector = events.exception.nr;
     r->error = events.exception.error_code;
@@ -78,11 +78,12 @@ static void walk_stack(const struct kit_kvm *vm, struct kit_kvm_report *r)
     }
 }
 
-static void read_message(const struct kit_kvm *vm, struct kit_kvm_report *r)
+static void read_message(const struct vmm_cpu *cpu, struct kit_kvm_report *r)
 {
-    const volatile struct kit_kvm_shared *shared = vm->shared;
-    const uint64_t address = shared->message;
-    uint64_t length = shared->message_length;
+    const struct kit_kvm *vm = cpu->vm;
+    const volatile struct kit_kvm_call *call = &cpu->shared->call;
+    const uint64_t address = call->message;
+    uint64_t length = call->message_length;
     if (length > sizeof r->text - 1)
         length = sizeof r->text - 1;
     const char *from = vmm_memory_readable(&vm->memory, address, length);
@@ -93,22 +94,27 @@ static void read_message(const struct kit_kvm *vm, struct kit_kvm_report *r)
         memcpy(r->text, from, length);
 }
 
-void vmm_report(struct kit_kvm *vm, enum kit_kvm_end end, int32_t code)
+void vmm_report(struct vmm_cpu *cpu, enum kit_kvm_end end, int32_t code)
 {
-    struct kit_kvm_report r = {.end = end, .code = code};
+    struct kit_kvm *vm = cpu->vm;
+    struct kit_kvm_report r = {.end = end, .code = code, .cpu = cpu->number};
+    if (__atomic_load_n(&vm->over, __ATOMIC_ACQUIRE))
+        return; /* the first counts */
     if (end != KIT_KVM_EXITED) {
-        read_registers(vm, &r);
+        read_registers(cpu, &r);
         if (end == KIT_KVM_FAULTED && code == 0)
             read_exception(vm, &r);
         else if (end == KIT_KVM_FAULTED)
-            read_shutdown(vm, &r);
+            read_shutdown(cpu, &r);
         walk_stack(vm, &r);
     }
     if (end == KIT_KVM_PANICKED)
-        read_message(vm, &r);
+        read_message(cpu, &r);
     else
-        memcpy(r.text, vm->fault.text, sizeof vm->fault.text);
+        memcpy(r.text, cpu->fault.text, sizeof cpu->fault.text);
     pthread_mutex_lock(&vm->report_lock);
-    vm->report = r;
+    if (!vm->over)
+        vm->report = r;
+    __atomic_store_n(&vm->over, 1, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&vm->report_lock);
 }

@@ -6,9 +6,10 @@
  * has 2 MiB leaves. A page is never writable and executable, and page 0, the tables and all gaps
  * are not mapped.
  *
- * The system page (supervisor, read and execute) holds what the processor wants for exceptions:
+ * The system page (supervisor, read and execute) holds what a processor wants for exceptions:
  * GDT, TSS, IDT and one stub of a few instructions per vector, which reports by a port. They are
- * the only instructions that ever run at CPL 0. */
+ * the only instructions that ever run at CPL 0. Each further processor has a TSS of its own behind
+ * it and its piece of the fault stack. */
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -92,7 +93,7 @@ static void set_word(uint8_t *at, uint64_t value)
     memcpy(at, &value, 8);
 }
 
-static void build_system(const struct vmm_memory *memory)
+static void build_system(const struct vmm_memory *memory, uint32_t cpus)
 {
     const uint64_t system = memory->layout.system;
     uint8_t *page = memory->host + (system - KIT_KVM_MEMORY);
@@ -103,8 +104,11 @@ static void build_system(const struct vmm_memory *memory)
     set_word(page + VMM_GDT + 0x40,
              0x67 | (tss & 0xffffff) << 16 | UINT64_C(0x8b) << 40 | (tss >> 24 & 0xff) << 56);
     set_word(page + VMM_GDT + 0x48, tss >> 32);
-    set_word(page + VMM_TSS + 4, memory->layout.fault_stack + VMM_PAGE); /* RSP0 */
-    page[VMM_TSS + 0x66] = 0x68;                                         /* no I/O bitmap */
+    for (uint32_t i = 0; i < cpus; i++) {
+        uint8_t *state = page + (vmm_tss(&memory->layout, i) - system);
+        set_word(state + 4, memory->layout.fault_stack + VMM_PAGE - i * VMM_FAULT_FRAME); /* RSP0 */
+        state[0x66] = 0x68; /* no I/O bitmap */
+    }
     /* 8 10 11 12 13 14 17 21 29 30 push an error code, the others get a zero. */
     const uint32_t with_error = 0x60227d00;
     for (unsigned v = 0; v < VMM_VECTORS; v++) {
@@ -133,12 +137,12 @@ void vmm_tables_build(struct vmm_memory *memory, const struct kit_kvm_config *co
             kit_align_up(s->address + s->size, VMM_PAGE), flags);
     }
     map(&walk, l->stack_base, l->stack_base + l->stack_size, U | W | NX);
-    map(&walk, l->system, l->system + VMM_PAGE, 0);
+    map(&walk, l->system, l->system + l->system_size, 0);
     map(&walk, l->boot, l->shared, U | NX);
     map(&walk, l->shared, l->devices_end, U | W | NX);
     map(&walk, l->fault_stack, l->fault_stack + VMM_PAGE, W | NX);
     map_heap(&walk, l->heap_base, l->heap_base + l->heap_size);
-    build_system(memory);
+    build_system(memory, config->cpus < 1 ? 1 : config->cpus);
 }
 
 /* ---- at run time ------------------------------------------------------------------------------

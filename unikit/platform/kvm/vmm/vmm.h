@@ -2,9 +2,10 @@
 /* The monitor of platform.kvm as Python sees it: boot a guest in one call, carry its console, wait
  * for its end, ask what happened. Hosted C.
  *
- * One kit_kvm is one virtual machine with one thread for its processor and, with a network device,
- * one for that. No call but kit_kvm_read blocks. kit_kvm_read, _input, _stop and _stats may be used
- * from any thread until kit_kvm_close, which frees everything and MUST be the last call. */
+ * One kit_kvm is one virtual machine with one thread for each processor that was started and, with
+ * a network device, one for that. No call but kit_kvm_read blocks. kit_kvm_read, _input, _stop and
+ * _stats may be used from any thread until kit_kvm_close, which frees everything and MUST be the
+ * last call. */
 #ifndef KIT_PLATFORM_KVM_VMM_H
 #define KIT_PLATFORM_KVM_VMM_H
 
@@ -32,6 +33,7 @@ struct kit_kvm_config {
     size_t options_bytes;
     struct kit_host_netif *netif; /* NULL: no network; stays the caller's, outlives the guest */
     uint32_t huge_pages;          /* 1: back the heap with huge pages where it can be */
+    uint32_t cpus;                /* processors that the guest may start, its first included */
 };
 
 /* Why kit_kvm_boot refused. */
@@ -69,6 +71,7 @@ struct kit_kvm_report {
     uint64_t registers[18]; /* rax rbx rcx rdx rsi rdi rbp rsp r8 ... r15 rip rflags */
     uint64_t frames[32];    /* return addresses, innermost first; the first is rip */
     uint32_t frame_count;
+    uint32_t cpu;   /* the processor that ended it */
     char text[256]; /* panic message; what was broken */
 };
 
@@ -90,6 +93,8 @@ struct kit_kvm_layout {
     uint64_t reserve; /* pages for tables that page_protect may need */
     uint64_t reserve_size;
     uint64_t stack_top; /* where rsp starts */
+    uint64_t system_size;
+    uint64_t processors; /* of the struct kit_kvm_cpu behind the first; 0: there is one */
 };
 
 struct kit_kvm_stats {
@@ -106,7 +111,7 @@ struct kit_kvm_stats {
     uint64_t console_dropped;
     uint64_t served_turns; /* turns of the device thread */
     uint64_t engagements;  /* how often it took over from the processor's thread */
-    uint64_t cpu_ns;       /* of the processor's thread */
+    uint64_t cpu_ns;       /* of the processors' threads */
     uint64_t device_cpu_ns;
     uint64_t resident;        /* bytes of guest memory the host holds */
     uint64_t boot_ns;         /* CLOCK_MONOTONIC when kit_kvm_boot was called */
@@ -114,6 +119,7 @@ struct kit_kvm_stats {
     uint64_t entry_to_main_tsc;
     uint64_t entry_to_output_tsc;
     uint64_t tsc_hz;
+    uint32_t cpus; /* processors that were started */
 };
 
 struct kit_kvm;
