@@ -30,6 +30,34 @@ kit_switch:
     .cfi_endproc
     .size kit_switch, . - kit_switch
 
+    .globl kit_switch_then
+    .hidden kit_switch_then
+    .type kit_switch_then, @function
+    .p2align 5
+kit_switch_then:
+    .cfi_startproc
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    leaq -8(%rsi), %rsp
+    movq %rcx, %rdi
+    callq *%rdx
+    addq $8, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    popq %rcx
+    jmpq *%rcx
+    .cfi_endproc
+    .size kit_switch_then, . - kit_switch_then
+
     .globl kit_switch_start
     .hidden kit_switch_start
     .type kit_switch_start, @function

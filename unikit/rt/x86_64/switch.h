@@ -12,6 +12,11 @@
 
 /* Saves the present context, its stack pointer in *from, and goes on in the context `to`. */
 void kit_switch(void **from, void *to);
+/* The same, with a call of function(argument) in between: on the stack of `to`, when the present
+ * context is saved and nothing of its stack is in use, before `to` goes on. A caller that returns
+ * afterwards had better do nothing in between, so that this is a jump: a return would be
+ * mispredicted. */
+void kit_switch_then(void **from, void *to, void (*function)(void *argument), void *argument);
 /* Where a new context starts; never called. */
 void kit_switch_start(void);
 
