@@ -185,7 +185,7 @@ static double changes(size_t count)
 
 int main(int argc, char **argv)
 {
-    const uint64_t options[] = {STACK, 0, 64, 0};
+    const uint64_t options[16] = {STACK, 0, 64, 0};
     const char *mode = argc > 1 ? argv[1] : "";
     size_t count = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
     kit_virtual_open(&world, NULL, 0, 1);

@@ -19,7 +19,7 @@ from unikit.image import Image
 from unikit.image.plan import Plan
 from unikit.net import Interface, Loopback, Mini, Pipe
 from unikit.platform.console import Buffer, ConsoleComponent, Null, Platform, Syslog, Tee
-from unikit.sched import Coop, Edf, Fair, Loop, Prio, Scheduler
+from unikit.sched import Coop, Edf, Fair, Loop, Prio, Scheduler, Steal
 
 HERE = Path(__file__).resolve().parent / "image"
 SUITES = HERE.parents[2] / "unikit/testing"
@@ -78,7 +78,7 @@ _TABLES = ("-UKIT_SOLE_ALLOC", "-UKIT_ENV_DIRECT")
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("record", [Loop(), Coop(), Prio(), Edf(), Fair()],
+@pytest.mark.parametrize("record", [Loop(), Coop(), Prio(), Edf(), Fair(), Steal()],
                          ids=lambda record: record.id)
 def test_schedulers_conform_in_an_image(record: Scheduler, platform: str) -> None:
     """Work, timers, tasks, stacks and ``sched/sync.c``, with real guard pages where they are."""

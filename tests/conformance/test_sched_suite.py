@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from compiled import HERE, ROOT, VARIANTS, build, conforms, run
 
-from unikit.sched import Coop, Edf, Fair, Loop, Prio, Scheduler
+from unikit.sched import Coop, Edf, Fair, Loop, Prio, Scheduler, Steal
 
 RECORDS: dict[str, Scheduler] = {  # frames are large under AddressSanitizer, hence 64K
     "loop": Loop(),
@@ -18,6 +18,8 @@ RECORDS: dict[str, Scheduler] = {  # frames are large under AddressSanitizer, he
     "fair": Fair(stack="64K"),
     "edf": Edf(stack="64K"),
     "coop, measured": Coop(stack="64K", measure=True, cached=3),
+    "steal": Steal(stack="64K"),
+    "steal, canaries, measured": Steal(stack="64K", guard=False, cached=3, measure=True),
 }
 SUITE = [HERE / "main_sched.c", "unikit/testing/virtual.c",
          *sorted((ROOT / "unikit/testing").glob("suite_sched*.c"))]

@@ -136,7 +136,7 @@ int main(int argc, char **argv)
     sigaction(SIGSEGV, &action, NULL);
     kit_virtual_open(&world, NULL, 0, 1);
     world.env.page_protect = guard ? hosted_protect : NULL;
-    const uint64_t options[] = {STACK, 1, CACHED, strcmp(mode, "measure") == 0};
+    const uint64_t options[16] = {STACK, 1, CACHED, strcmp(mode, "measure") == 0};
     if (COMPONENT.open(options, &world.env, &hosted_heap, &s) != 0)
         return 2;
     if (strcmp(mode, "yield") == 0)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unikit.sched.policy import PolicyTask as PolicyTask
     from unikit.sched.prio import Prio as Prio
     from unikit.sched.share import Share as Share
+    from unikit.sched.steal import Steal as Steal
     from unikit.sched.task import Call as Call
     from unikit.sched.task import CTask as CTask
     from unikit.sched.task import Task as Task
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from unikit.sched.tasks import Tasks as Tasks
 
 __all__ = ["CTask", "Call", "Coop", "Edf", "Fair", "Loop", "Policy", "PolicyTask", "Prio",
-           "Scheduler", "Share", "SimTask", "Stats", "Task", "Tasks", "simulate"]
+           "Scheduler", "Share", "SimTask", "Stats", "Steal", "Task", "Tasks", "simulate"]
 
 _HOME = {"CTask": "task", "Call": "task", "Coop": "coop", "Edf": "edf", "Fair": "fair",
          "Loop": "loop", "Policy": "policy", "PolicyTask": "policy", "Prio": "prio",
-         "Scheduler": "api", "Share": "share", "SimTask": "lab", "Stats": "tasks", "Task": "task",
-         "Tasks": "tasks", "simulate": "lab"}
+         "Scheduler": "api", "Share": "share", "SimTask": "lab", "Stats": "tasks",
+         "Steal": "steal", "Task": "task", "Tasks": "tasks", "simulate": "lab"}
 
 
 def __getattr__(name: str) -> Any:

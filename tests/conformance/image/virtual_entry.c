@@ -55,6 +55,11 @@ void kit_virtual_cpu_wake(runtime_environment_t *env, uint32_t cpu)
     (void)env, (void)cpu;
 }
 
+struct kit_cpu *kit_virtual_cpu_self(runtime_environment_t *env)
+{
+    return env->cpu_self(env);
+}
+
 const char *kit_virtual_boot_option(runtime_environment_t *env, const char *name)
 {
     return env->boot_option(env, name);
