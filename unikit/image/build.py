@@ -64,12 +64,20 @@ def _make(plan: Plan, folder: Path, target: Path) -> None:
     (folder / "data.S").write_text(emit.data(plan))
     try:
         objects = toolchain.compile_all(_units(plan, folder), plan.optimise)
-        toolchain.link(objects, SCRIPT, target, plan.optimise)
+        script = folder / SCRIPT.name
+        script.write_text(_script(plan))
+        toolchain.link(objects, script, target, plan.optimise)
     except ToolchainError as error:
         problems = _missing(plan, error.stderr)
         if problems:
             raise CompositionError(problems) from error
         raise
+
+
+def _script(plan: Plan) -> str:
+    """Return the linker script for the entries of a plan."""
+    lines = SCRIPT.read_text().splitlines(keepends=True)
+    return "".join(line for line in lines if "pvh" in plan.entries or "/* pvh */" not in line)
 
 
 def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:

@@ -25,7 +25,9 @@ class Report:
 
     :ivar kind: ``"panic"``, ``"fault"`` or empty.
     :ivar text: the panic's message.
+    :ivar code: the image's exit code where it is in the report, or ``None``.
     :ivar refusal: why the image did not start, or empty.
+    :ivar other: the last line that is not of the report: a monitor's own complaint.
     :ivar registers: name to value; ``vec``, ``err`` and ``cr2`` of the exception, ``cod`` the
         ``si_code`` of its signal, ``stk`` the lowest address of the stack.
     :ivar task: the task whose stack ran over, or empty.
@@ -36,6 +38,8 @@ class Report:
         self.kind = ""
         self.text = ""
         self.refusal = ""
+        self.other = ""
+        self.code: int | None = None
         self.task = ""
         self.registers: dict[str, int] = {}
         self._addresses: list[int] = []
@@ -49,6 +53,7 @@ class Report:
 
     def _take(self, line: str) -> None:
         if not line.startswith(PREFIX):
+            self.other = printable(line, 1000) or self.other
             return
         line = line.removeprefix(PREFIX)
         word, *rest = line.split()
@@ -64,6 +69,8 @@ class Report:
                 line.removeprefix("panic: "), 1000)
         elif line == "fault":
             self.kind = "fault"
+        elif word == "exit" and len(rest) == 1 and rest[0].lstrip("-").isdecimal():
+            self.code = int(rest[0])
         else:
             self.refusal = printable(line, 1000)
 
