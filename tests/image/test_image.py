@@ -189,7 +189,7 @@ def test_the_plan_rides_in_the_image() -> None:
     image = Image("hello", alloc="firstfit", settings={"alloc.firstfit.blocks": 64})
     found = elf.load(image.build())
     assert found.plan["components"]["alloc.firstfit"] == {"blocks": 64}
-    assert set(found.entries) == {"kvm", "linux"}
+    assert set(found.entries) == {"kvm", "linux", "pvh"}
 
 
 def test_sections_are_never_writable_and_executable() -> None:

@@ -19,8 +19,9 @@ class Qemu(Platform):
     features = frozenset({"sealed", "unprivileged", "protect"})
     reference = "QEMU, docs/system/i386/microvm.rst; Xen, docs/misc/pvh.pandoc"
 
-    accelerator: str = option("tcg", "who runs the processor: the host's /dev/kvm, or QEMU itself",
-                              kind="choice", choices=("kvm", "tcg"), when="boot")
+    accelerator: str = option("auto", "who runs the processor: the host's /dev/kvm, QEMU itself, "
+                              "or the first of these that works", kind="choice",
+                              choices=("auto", "kvm", "tcg"), when="boot")
 
     @classmethod
     def probe(cls) -> str | None:

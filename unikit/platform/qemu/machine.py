@@ -12,18 +12,18 @@ from typing import Any
 from unikit.errors import ImageError, InvalidArgument, PlatformError
 from unikit.platform.api import PAGE, BootImage
 from unikit.platform.process.machine import ProcessMachine
+from unikit.platform.qemu.accelerator import PROGRAM, best, board
 
-PROGRAM = "qemu-system-x86_64"
-BOARD = ("microvm,acpi=off,x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=on,"
-         "auto-kernel-cmdline=on")
-"""The smallest board there is: no firmware that takes time, devices by MMIO, one serial line."""
 _BASE = 1 << 20  # memory counts from where images are linked; below it lies nothing of theirs
 _LEAST = 256 << 10
 _TABLES = 64 * PAGE  # guest/boot.c: tables, ring 0 stack, and what lies around the image's stack
 
 
 class QemuMachine(ProcessMachine):
-    """An image under QEMU: its serial line is the console, its debug console the report."""
+    """An image under QEMU: its serial line is the console, its debug console the report.
+
+    :ivar accelerator: who runs the processor: ``kvm`` or ``tcg``.
+    """
 
     platform = "qemu"
 
@@ -31,7 +31,9 @@ class QemuMachine(ProcessMachine):
                  options: Mapping[str, str], name: str = "",
                  sink: Callable[[bytes], object] | None = None) -> None:
         _check(image, memory)
-        words = [*_launcher(), PROGRAM, *board(accelerator),
+        _found(PROGRAM)
+        self.accelerator = best()[0] if accelerator == "auto" else accelerator
+        words = [*_launcher(), PROGRAM, *board(self.accelerator),
                  "-m", f"{(_BASE + memory + 1023) >> 10}k", "-kernel", str(image.path.absolute()),
                  "-append", command_line(options),
                  "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
@@ -47,6 +49,10 @@ class QemuMachine(ProcessMachine):
         except BaseException:
             self._undo.close()
             raise
+
+    def stats(self) -> dict[str, int | float | str]:
+        """Return memory and time of QEMU, its accelerator and, over a bridge, frames."""
+        return {**super().stats(), "accelerator": self.accelerator}
 
     def _card(self, network: int) -> list[str]:
         """Return the words for a network card on a descriptor: a TAP, or a datagram socket."""
@@ -67,13 +73,6 @@ class QemuMachine(ProcessMachine):
         said = self._report.refusal or self._report.other or "it ended without a word"
         self._fail(f"{self.name} did not run: {said}", "killed", 2)
         return None
-
-
-def board(accelerator: str) -> list[str]:
-    """Return QEMU's words for the machine without its devices; accelerator: ``kvm`` or ``tcg``."""
-    cpu = "host,-arch-capabilities" if accelerator == "kvm" else "max"
-    return ["-M", BOARD, "-accel", accelerator, "-cpu", cpu, "-nodefaults", "-no-user-config",
-            "-display", "none", "-no-reboot"]
 
 
 def command_line(options: Mapping[str, str]) -> str:
