@@ -15,7 +15,7 @@ from unikit.image import elf
 if TYPE_CHECKING:
     from unikit.platform.api import BootImage, Machine, Platform
 
-AUTO = ("kvm", "linux")
+AUTO = ("kvm", "linux", "qemu")
 """What ``platform="auto"`` tries, in order."""
 MEMORY = "16M"
 """What a guest gets unless it is told otherwise."""
@@ -29,15 +29,13 @@ def choose_platform(entries: Sequence[str]) -> tuple[Platform, str]:
     """
     from unikit.platform.api import probe
     reasons: list[str] = []
-    for name in AUTO:
-        if name not in entries:
-            continue
-        record = registry.find(name, "platform")
-        reason = probe(record)  # type: ignore[arg-type]
+    able: dict[str, Any] = {name: registry.find(name, "platform") for name in AUTO}
+    able = {name: record for name, record in able.items() if record.entry in entries}
+    for name, record in able.items():
+        reason = probe(record)
         if reason is None:
-            why = "; ".join(reasons) or "it works here and is the best of "\
-                + ", ".join(each for each in AUTO if each in entries)
-            return record(), f"platform {name}: {why}"  # type: ignore[return-value]
+            why = "; ".join(reasons) or f"it works here and is the best of {', '.join(able)}"
+            return record(), f"platform {name}: {why}"
         reasons.append(f"not {name}: {reason}")
     raise PlatformError(f"the image boots on {', '.join(entries)}, but here: "
                         f"{'; '.join(reasons) or 'none of them is known'}")
