@@ -26,9 +26,10 @@ def library(name: str, sources: Sequence[Path], defines: Sequence[str] = (),
     return _make(f"{name}.so", sources, ("-shared", "-Wl,-z,defs", *flags), defines, includes)
 
 
-def program(name: str, sources: Sequence[Path], defines: Sequence[str] = ()) -> Path:
+def program(name: str, sources: Sequence[Path], defines: Sequence[str] = (),
+            flags: Sequence[str] = ()) -> Path:
     """Return a program made of C files; see :func:`library`."""
-    return _make(name, sources, (), defines, ())
+    return _make(name, sources, flags, defines, ())
 
 
 def _make(name: str, sources: Sequence[Path], flags: Sequence[str], defines: Sequence[str],
@@ -48,7 +49,8 @@ def _make(name: str, sources: Sequence[Path], flags: Sequence[str], defines: Seq
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as place:
             fresh = Path(place) / name
-            toolchain.run((*toolchain.compiler(), *words, *sources, "-o", fresh, "-pthread"))
+            toolchain.run((*toolchain.compiler(), *words, *sources, "-o", fresh, "-pthread",
+                           *(word for word in flags if word.startswith("-l"))))
             fresh.replace(target)
         cache.prune("lab", keep=128)
     return target
