@@ -20,7 +20,11 @@ that is no component is named under ``[tool.unikit.extensions]``::
 
     "mypackage._glue" = {headers = ["mypackage/glue.h"], sources = ["mypackage/glue.c"]}
 
-with optional ``guard = true`` (a panic unwinds to the call), ``libraries`` and ``defines``.
+with optional ``guard = true`` (a panic unwinds to the call), ``libraries`` and ``defines``. Modules
+written for the interpreter at hand, beyond the stable ABI, are named under
+``[tool.unikit.native]``; where one does not compile, the rest is built without it::
+
+    "mypackage._fast" = {sources = ["mypackage/host_fast.c"]}
 """
 
 from __future__ import annotations
@@ -87,6 +91,8 @@ def extensions(project: Path) -> Iterator[Extension]:
             yield _component(project, record)
     for name, table in settings.get("tool", {}).get("unikit", {}).get("extensions", {}).items():
         yield _glue(project, name, table)
+    for name, table in settings.get("tool", {}).get("unikit", {}).get("native", {}).items():
+        yield _native(project, name, table)
 
 
 def _record(name: str, target: str) -> type[Component]:
@@ -159,6 +165,16 @@ def _glue(project: Path, name: str, table: Mapping[str, Any]) -> Extension:
                       libraries=list(table.get("libraries", ())),
                       define_macros=[(key, str(value))
                                      for key, value in table.get("defines", {}).items()])
+
+
+def _native(project: Path, name: str, table: Mapping[str, Any]) -> Extension:
+    files = [project / path for path in table["sources"]]
+    headers = sorted((cdef.ROOT / "unikit").rglob("*.h"))
+    return Extension(
+        name, [_relative(project, path) for path in files], optional=True,
+        include_dirs=[str(cdef.ROOT), str(project)],
+        depends=[str(path) for path in headers + files], extra_compile_args=_FLAGS,
+        define_macros=[("_GNU_SOURCE", "1")])
 
 
 def main() -> None:

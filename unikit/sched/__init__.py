@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from unikit.sched.coop import Coop as Coop
     from unikit.sched.edf import Edf as Edf
     from unikit.sched.fair import Fair as Fair
+    from unikit.sched.fiber import Fiber as Fiber
+    from unikit.sched.fiber import FiberExit as FiberExit
     from unikit.sched.lab import SimTask as SimTask
     from unikit.sched.lab import simulate as simulate
     from unikit.sched.loop import Loop as Loop
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
     from unikit.sched.tasks import Stats as Stats
     from unikit.sched.tasks import Tasks as Tasks
 
-__all__ = ["CTask", "Call", "Coop", "Edf", "Fair", "Loop", "Policy", "PolicyTask", "Prio",
-           "Scheduler", "Share", "SimTask", "Stats", "Steal", "Task", "Tasks", "simulate"]
+__all__ = ["CTask", "Call", "Coop", "Edf", "Fair", "Fiber", "FiberExit", "Loop", "Policy",
+           "PolicyTask", "Prio", "Scheduler", "Share", "SimTask", "Stats", "Steal", "Task", "Tasks",
+           "simulate"]
 
 _HOME = {"CTask": "task", "Call": "task", "Coop": "coop", "Edf": "edf", "Fair": "fair",
-         "Loop": "loop", "Policy": "policy", "PolicyTask": "policy", "Prio": "prio",
-         "Scheduler": "api", "Share": "share", "SimTask": "lab", "Stats": "tasks",
-         "Steal": "steal", "Task": "task", "Tasks": "tasks", "simulate": "lab"}
+         "Fiber": "fiber", "FiberExit": "fiber", "Loop": "loop", "Policy": "policy",
+         "PolicyTask": "policy", "Prio": "prio", "Scheduler": "api", "Share": "share",
+         "SimTask": "lab", "Stats": "tasks", "Steal": "steal", "Task": "task", "Tasks": "tasks",
+         "simulate": "lab"}
 
 
 def __getattr__(name: str) -> Any:
