@@ -27,7 +27,7 @@
 #include <unikit/sched/thread.h>
 #include <unikit/sched/tree.h>
 
-enum { EDF_STACK, EDF_GUARD, EDF_CACHED, EDF_MEASURE, EDF_LIMIT, EDF_QUANTUM };
+enum { EDF_STACK, EDF_GUARD, EDF_CACHED, EDF_MEASURE, EDF_LIMIT, EDF_SLICE };
 enum { EDF_BITS = 30 };                    /* of the fraction of a utilisation */
 #define EDF_PERIOD_MAX (UINT64_C(1) << 33) /* 8.6 s: with EDF_BITS more it fits into 64 bits */
 
@@ -55,10 +55,10 @@ struct edf {
     uint64_t since_ns;
     uint64_t use, limit; /* of the processor */
     uint64_t missed;
-    uint64_t quantum_ns; /* of tasks that run in what others left */
-    size_t left;         /* runs of this turn */
-    bool ran;            /* a task in this turn */
-    bool reserved;       /* the running task uses its budget */
+    uint64_t extra_ns; /* of tasks that run in what others left */
+    size_t left;       /* runs of this turn */
+    bool ran;          /* a task in this turn */
+    bool reserved;     /* the running task uses its budget */
 };
 
 static struct edf *edf_of(struct threads *threads)
@@ -324,7 +324,7 @@ static uint64_t edf_stop_ns(const struct kit_sched *s)
         return stop_ns;
     uint64_t end_ns = edf->since_ns + (task->budget_ns > 0 ? (uint64_t)task->budget_ns : 0);
     if (!edf->reserved) { /* it runs in what others left: in turn, and until its own next slice */
-        end_ns = kit_list_empty(&edf->slack) ? KIT_NEVER : edf->since_ns + edf->quantum_ns;
+        end_ns = kit_list_empty(&edf->slack) ? KIT_NEVER : edf->since_ns + edf->extra_ns;
         if (task->period_ns != 0 && task->release_ns < end_ns)
             end_ns = task->release_ns;
     }
@@ -409,7 +409,7 @@ static const struct kit_sched_ops edf_ops = {
 static int edf_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,
                     struct kit_sched **out)
 {
-    if (options[EDF_LIMIT] == 0 || options[EDF_LIMIT] > 100 || options[EDF_QUANTUM] == 0)
+    if (options[EDF_LIMIT] == 0 || options[EDF_LIMIT] > 100 || options[EDF_SLICE] == 0)
         return KIT_EINVAL;
     struct edf *edf = kit_alloc_alloc(alloc, sizeof(*edf), alignof(struct edf));
     if (edf == NULL)
@@ -425,7 +425,7 @@ static int edf_open(const uint64_t *options, runtime_environment_t *env, struct 
     edf->threads.task_size = sizeof(struct edf_task);
     edf->threads.admit = edf_admit;
     edf->threads.retire = edf_retire;
-    edf->quantum_ns = options[EDF_QUANTUM];
+    edf->extra_ns = options[EDF_SLICE];
     edf->limit = (options[EDF_LIMIT] << EDF_BITS) / 100;
     kit_list_init(&edf->slack);
     KIT_SCHED_BIND(&edf->threads.events.base, &edf_ops);

@@ -24,6 +24,6 @@ class Edf(Threaded):
 
     limit: int = option(95, "most of the processor that may be promised", minimum=1, maximum=100,
                         unit="%")
-    quantum: int | str = option(
+    slice: int | str = option(
         "1ms", "how long a task runs at a time in what reservations leave", kind="duration",
         minimum=1000, maximum=10_000_000_000, unit="ns")
