@@ -238,3 +238,19 @@ def test_records_load_no_extension() -> None:
     before = {name for name in sys.modules if name.rpartition(".")[2].startswith("_sample")}
     Sample().encoded()
     assert {name for name in sys.modules if name.rpartition(".")[2].startswith("_sample")} == before
+
+
+@pytest.mark.parametrize(("text", "share"), [("1%", 0.01), (0.5, 0.5), ("0.25", 0.25), (1, 1.0),
+                                             ("100 %", 1.0), (0, 0.0)])
+def test_ratio(text: Any, share: float) -> None:
+    """A share is written as a number or in percent; C gets it in units of 2^-32."""
+    spec = Option("loss", 0.0, "lost", "ratio")
+    assert spec.parse(text) == share
+    assert spec.encode(spec.parse(text)) == round(share * 2**32)
+
+
+@pytest.mark.parametrize("value", ["", "x", 1.01, -0.1, "101%", None, True, "nan"])
+def test_what_is_no_ratio(value: Any) -> None:
+    """Nothing beyond all or less than nothing."""
+    with pytest.raises(ValueError, match="give a share such as"):
+        Option("loss", 0.0, "lost", "ratio").parse(value)

@@ -32,7 +32,8 @@ from unikit.errors import CompositionError, NotFound
 INTERFACES = ("alloc", "sched", "net", "netif", "console", "block", "platform")
 """The interfaces a component may implement; the first word of its id."""
 
-KINDS = ("int", "size", "duration", "bool", "choice", "address", "prefix", "text", "component")
+KINDS = ("int", "size", "duration", "ratio", "bool", "choice", "address", "prefix", "text",
+         "component")
 
 _ID = re.compile(r"^[a-z][a-z0-9]*\.[a-z][a-z0-9_]*$")
 _SIZE = re.compile(r"^(\d+)\s*([KMGT]?)(i?B)?$", re.IGNORECASE)
@@ -45,10 +46,11 @@ _NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 class Option:
     """What is allowed for one option of a component.
 
-    :ivar kind: ``int``, ``size`` (bytes, ``"64M"``), ``duration`` (ns, ``"2ms"``), ``bool``,
-        ``choice``, ``address`` (IPv4), ``prefix`` (``"10.0.0.2/24"``), ``text`` or ``component``: a
-        record that this one stands on, its name, or ``None``; ``choices`` is then its domain.
-        ``text`` and ``component`` stay on the host; every other kind reaches C as one ``uint64_t``
+    :ivar kind: ``int``, ``size`` (bytes, ``"64M"``), ``duration`` (ns, ``"2ms"``), ``ratio`` (0 to
+        1, ``"1%"``; C gets it in units of 2^-32; build time only), ``bool``, ``choice``,
+        ``address`` (IPv4), ``prefix`` (``"10.0.0.2/24"``), ``text`` or ``component``: a record that
+        this one stands on, its name, or ``None``; ``choices`` is then its domain. ``text`` and
+        ``component`` stay on the host; every other kind reaches C as one ``uint64_t``
         (``rt/opt.h``).
     :ivar minimum: smallest allowed number, if the kind has an order.
     :ivar maximum: largest allowed number.
@@ -82,7 +84,7 @@ class Option:
         words = {
             "int": "a whole number", "size": "a size such as 65536, 64K or 16M",
             "duration": "a time such as 250us, 2ms or 1s", "text": "text",
-            "address": "an IPv4 address such as 10.0.0.1",
+            "ratio": "a share such as 0.01 or 1%", "address": "an IPv4 address such as 10.0.0.1",
             "prefix": "an IPv4 prefix such as 10.0.0.2/24",
         }[self.kind]
         if self.minimum is not None or self.maximum is not None:
@@ -113,6 +115,8 @@ class Option:
         """Return the value as C gets it (``rt/opt.h``)."""
         if self.kind == "choice":
             return self.choices.index(value)
+        if self.kind == "ratio":
+            return int(round(value * 2**32))
         if self.kind in ("address", "prefix") and value:
             import ipaddress  # 4 ms that most commands need not pay
             prefix = ipaddress.IPv4Interface(value)
@@ -135,6 +139,14 @@ class Option:
     @staticmethod
     def _parse_duration(value: Any) -> int:
         return parse_duration(value)
+
+    @staticmethod
+    def _parse_ratio(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise TypeError
+        percent = isinstance(value, str) and value.strip().endswith("%")
+        share = float(str(value).strip().rstrip("%")) / (100 if percent else 1)
+        return share if 0 <= share <= 1 else _refuse()
 
     @staticmethod
     def _parse_bool(value: Any) -> bool:
@@ -348,6 +360,8 @@ def component(cls: _C) -> _C:
             problems.append(f"{where}.{field.name}: kind {spec.kind!r}; allowed: "
                             f"{', '.join(KINDS)}")
             continue
+        if spec.kind == "ratio" and spec.when == "boot":
+            problems.append(f"{where}.{field.name}: a ratio is fixed at build time")
         if spec.when not in ("build", "boot"):
             problems.append(f"{where}.{field.name}: when is {spec.when!r}; allowed: build, boot")
         if spec.kind == "component" and (len(spec.choices) != 1
