@@ -26,7 +26,21 @@ enum {
     KIT_NETIF_HEADER = 14,  /* Ethernet header, bytes */
     KIT_NETIF_ENDS_MAX = 16,
     /* features */
-    KIT_NETIF_LOSSLESS = 1 /* a frame that send took is received, in order, exactly once */
+    KIT_NETIF_LOSSLESS = 1, /* a frame that send took is received, in order, exactly once */
+    KIT_NETIF_LAYER = 2     /* stands on another interface */
+};
+
+/* Takes bytes that a component writes to the outside, in order; called from its calls. */
+struct kit_netif_sink {
+    void (*write)(void *context, const void *data, size_t length);
+    void *context;
+};
+
+/* What `build` gets beside options and memory. All stays the caller's and outlives the object. */
+struct kit_netif_base {
+    runtime_environment_t *env;
+    network_interface_t *inner; /* what a layer stands on, and alone uses from now on; else NULL */
+    const struct kit_netif_sink *sink; /* optional */
 };
 
 struct kit_netif_component {
@@ -39,6 +53,18 @@ struct kit_netif_component {
     /* Builds the object in memory (aligned to 64), fills ends[0 ... this->ends).
      * 0; KIT_EINVAL, KIT_ENOMEM. */
     int (*open)(const uint64_t *options, void *memory, size_t size, network_interface_t **ends);
+    /* Instead of the two above, which are NULL then, for a component that needs a clock, or stands
+     * on another interface. `inner` is NULL unless it is a layer; a layer has one end. */
+    size_t (*build_size)(const uint64_t *options, const network_interface_t *inner);
+    int (*build)(const uint64_t *options, void *memory, size_t size,
+                 const struct kit_netif_base *base, network_interface_t **ends);
+    /* optional: when a receive call on an end is due though nothing came from below: a frame that
+     * it holds back leaves or arrives. KIT_NEVER: nothing is held. */
+    uint64_t (*deadline_ns)(network_interface_t *end);
+    /* optional: the first `count` counters of an end, in the record's order; how many there are. */
+    size_t (*counters)(const network_interface_t *end, uint64_t *values, size_t count);
+    /* optional: the last call on an object: writes what it holds to its sink. */
+    void (*close)(network_interface_t *end);
 };
 
 KIT_INLINE int kit_netif_send(network_interface_t *network, const void *frame, size_t length)

@@ -51,6 +51,31 @@ struct kit_frame {
     uint16_t checksum_offset;
 };
 
+enum {
+    /* why a stack did not take a frame */
+    KIT_DROP_NONE = 0,
+    KIT_DROP_MALFORMED, /* broken header or length */
+    KIT_DROP_CHECKSUM,
+    KIT_DROP_UNWANTED,  /* for nobody here: address, protocol, port */
+    KIT_DROP_FULL,      /* a table, queue or buffer was full */
+    KIT_DROP_FORBIDDEN, /* a state or a rule says no: out of the window, a forged reset */
+    KIT_DROP_DUPLICATE  /* all of it was here before */
+};
+
+/* What a stack says of one frame, for those who watch the wire (netif.pcap). Zero: not said. */
+struct kit_packet_note {
+    const uint8_t *frame; /* where the stack got it from receive_batch, or will give it to send */
+    uint32_t cwnd;        /* bytes */
+    uint32_t ssthresh;
+    uint32_t flight; /* bytes sent and not acknowledged */
+    uint32_t srtt_us;
+    uint32_t rto_us;
+    uint8_t state; /* of the TCP connection: KIT_TCP_* (net.h) */
+    uint8_t drop;  /* KIT_DROP_* */
+    uint8_t outbound;
+    uint8_t reserved;
+};
+
 typedef struct network_interface network_interface_t;
 struct network_interface {
     /* Sends one frame of `length` bytes (14 ... mtu + 14), copying it.
@@ -70,6 +95,9 @@ struct network_interface {
     uint8_t mac[6];    /* the address of the image's end */
     uint16_t mtu;      /* largest payload of a frame, bytes; 1500 unless said otherwise */
     uint32_t offloads; /* VIRTIO_NET_F_* bits 0..31 that both directions may use; 0: none */
+    /* optional: takes a stack's note on a frame: before the send call that carries it, and before
+     * the next call after the receive call that gave it. Stacks call it only where it is set. */
+    void (*note)(network_interface_t *network, const struct kit_packet_note *note);
 };
 
 enum { KIT_BLOCK_READ = 0, KIT_BLOCK_WRITE = 1, KIT_BLOCK_FLUSH = 2 };
