@@ -81,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--platform", default="auto", help="auto, kvm, linux ...")
     one.add_argument("--memory", default="16M", metavar="SIZE", help="all the guest gets")
     one.add_argument("--netif", metavar="KIND", default=None,
-                     help="user (no privileges), tap, tap:NAME or none; default: user")
+                     help="user (no privileges), tap, tap:NAME or none; default: user; layers "
+                          "before it, from the image's side outwards: fault,tap")
+    one.add_argument("--pcap", metavar="FILE", help="write every frame to a pcapng file")
     one.add_argument("--forward", metavar="HOST:GUEST", action="append",
                      help="with --netif user: port of 127.0.0.1 to port of the image; udp:H:G")
     one.add_argument("--name", metavar="NAME", help="of the machine; default: of the image")

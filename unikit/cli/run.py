@@ -39,7 +39,10 @@ def do_run(choice: argparse.Namespace) -> int:
 
 
 def _run(choice: argparse.Namespace) -> int:
-    at_build, at_boot = _split(choice, settings(choice.set))
+    outside = _host_settings(choice)
+    at_build, at_boot = _split(choice, {
+        key: value for key, value in settings(choice.set).items()
+        if key.rpartition(".")[0] not in outside})
     found = loaded(choice, at_build)
     if choice.trace and "alloc.trace" not in found.plan.get("components", {}):
         raise CompositionError([f"--trace: {found.plan['name']} records nothing; compose it with "
@@ -103,9 +106,52 @@ def _platform(choice: argparse.Namespace, found: BootImage) -> tuple[Any, str]:
 def _netif(choice: argparse.Namespace, found: BootImage) -> Any:
     """Return the record of the network interface to open, or ``None``."""
     components = found.plan.get("components", {})
-    inside = any(key.startswith("netif.") for key in components)
+    inside = any(key.startswith("netif.") and not _is_layer(key) for key in components)
     needs = any(key.startswith("net.") for key in components) and not inside
-    kind, _, name = (choice.netif or ("user" if needs else "none")).partition(":")
+    *layers, last = (choice.netif or ("user" if needs else "none")).split(",")
+    netif = _outermost(choice, found, needs, last)
+    if choice.pcap:
+        layers.append("pcap")
+    if layers and netif is None:
+        raise CompositionError([f"{'--pcap' if choice.pcap else choice.netif}: "
+                                f"{found.plan['name']} runs without a network"])
+    for name in reversed(layers):
+        netif = _layer(choice, name, netif)
+    return netif
+
+
+def _is_layer(key: str) -> bool:
+    try:
+        return "layer" in registry.find(key).features
+    except (CompositionError, LookupError):
+        return False
+
+
+def _layer(choice: argparse.Namespace, name: str, inner: Any) -> Any:
+    """Return a layer over a record, with what --set says of it."""
+    kind = registry.find(name, "netif")
+    if "layer" not in kind.features:
+        raise CompositionError([f"--netif {choice.netif}: {kind.id} stands on nothing; write what "
+                                "stands on others first: fault,tap"])
+    options = {key.rpartition(".")[2]: value for key, value in settings(choice.set).items()
+               if key.rpartition(".")[0] == kind.id}
+    if choice.pcap and kind.id == "netif.pcap":
+        options["file"] = choice.pcap
+    unknown = set(options) - {spec.name for spec in kind.options}
+    if unknown:
+        raise CompositionError([f"--set {kind.id}.{word}: there is no such option"
+                                for word in sorted(unknown)])
+    return kind(inner, **options)
+
+
+def _host_settings(choice: argparse.Namespace) -> set[str]:
+    """Return the ids of layers outside the image, whose settings are not the image's."""
+    return {f"netif.{name}" for name in (choice.netif or "").split(",")[:-1]}
+
+
+def _outermost(choice: argparse.Namespace, found: BootImage, needs: bool, word: str) -> Any:
+    """Return the record of what the host has, under all layers; or ``None``."""
+    kind, _, name = word.partition(":")
     if kind == "none":
         return None
     if not needs:
@@ -120,7 +166,8 @@ def _netif(choice: argparse.Namespace, found: BootImage) -> Any:
     if kind == "tap":
         from unikit.net.netif.tap import Tap
         return Tap(name=name)
-    raise CompositionError([f"--netif {choice.netif}: allowed are user, tap, tap:NAME and none"])
+    raise CompositionError([f"--netif {choice.netif}: allowed are user, tap, tap:NAME and none, "
+                            "with layers before them: fault,tap"])
 
 
 def _leave_trace(machine: Machine, path: Path, say: Callable[[str], None]) -> None:
@@ -141,6 +188,8 @@ def _leave_trace(machine: Machine, path: Path, say: Callable[[str], None]) -> No
 def _wanted(netif: Any) -> dict[tuple[str, int], int]:
     """Return the host ports that were asked for, by protocol and port of the image."""
     found = {}
+    while getattr(netif, "inner", None) is not None:
+        netif = netif.inner
     for text in getattr(netif, "forward", "").split(","):
         words = text.strip().split(":")
         if len(words) > 1:

@@ -89,7 +89,7 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     layers = len(plan.allocators()) > 1
     defines += (f"KIT_WITH_NETWORK={int(plan.device())}", f"KIT_WITH_LAYERS={int(layers)}",
                 "KIT_ENV_DIRECT")
-    if plan.device():
+    if plan.direct():
         defines += ("KIT_NETIF_DIRECT",)
     if not plan.consoles:
         defines += ("KIT_CONSOLE_DIRECT",)

@@ -124,7 +124,7 @@ class _Emitter:
         calls = [(call, "env") for call in _ENVIRONMENT]
         if not self.plan.consoles:
             calls += [(call, "kit_runtime.state.runtime") for call in _CONSOLE]
-        if self.plan.device():
+        if self.plan.direct():
             calls += [(call, "kit_runtime.state.runtime") for call in _NETWORK]
         for (result, name, parameters, arguments), env in calls:
             do = "" if result == "void" else "return "

@@ -97,7 +97,11 @@ class Plan:
         return self.sched is not None and "threads" in self.sched.features
 
     def device(self) -> bool:
-        """Return whether the stack runs on the platform's network device."""
+        """Return whether the stack runs on the platform's network device, directly or not."""
+        return self.net is not None and (self.netif is None or "layer" in self.netif.features)
+
+    def direct(self) -> bool:
+        """Return whether nothing stands between the stack and the platform's network device."""
         return self.net is not None and self.netif is None
 
     def note(self) -> dict[str, Any]:

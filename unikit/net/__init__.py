@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unikit.net.api import Interface, Stack
+    from unikit.net.api import Interface, Layer, Stack
     from unikit.net.mini import Mini
+    from unikit.net.netif.fault import Fault
     from unikit.net.netif.loopback import Loopback
+    from unikit.net.netif.pcap import Pcap
     from unikit.net.netif.pipe import Pipe
+    from unikit.net.netif.switch import Switch
     from unikit.net.netif.tap import Tap
     from unikit.net.netif.user import User
 
-__all__ = ["Interface", "Loopback", "Mini", "Pipe", "Stack", "Tap", "User"]
+__all__ = ["Fault", "Interface", "Layer", "Loopback", "Mini", "Pcap", "Pipe", "Stack", "Switch",
+           "Tap", "User"]
 
-_HOME = {"Interface": "api", "Stack": "api", "Mini": "mini", "Loopback": "netif.loopback",
-         "Pipe": "netif.pipe", "Tap": "netif.tap", "User": "netif.user"}
+_HOME = {"Interface": "api", "Layer": "api", "Stack": "api", "Mini": "mini",
+         "Fault": "netif.fault", "Loopback": "netif.loopback", "Pcap": "netif.pcap",
+         "Pipe": "netif.pipe", "Switch": "netif.switch", "Tap": "netif.tap",
+         "User": "netif.user"}
 
 
 def __getattr__(name: str) -> Any:

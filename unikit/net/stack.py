@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unikit.component import Component
 from unikit.errors import Closed, InvalidArgument, TimedOut, WouldBlock
 from unikit.ffi import load
-from unikit.net.netif.memory import MemoryInterface
 
 if TYPE_CHECKING:
     from unikit.net.api import Stack
@@ -115,8 +114,9 @@ class NetStack:
         self._owned: list[Any] = []
         self._watched = False
         try:
-            self._netif = self._interface(netif)
             self._env = env if env is not None else self._own(_environment())
+            self._netif = self._interface(netif)
+            self._medium: Any = getattr(self._netif, "_medium", None)  # shared with other stacks
             self._heap = heap if heap is not None else self._own(_heap())
             self._open()
         except BaseException:
@@ -129,7 +129,8 @@ class NetStack:
 
     def _interface(self, netif: Any) -> Any:
         if isinstance(netif, Component):
-            netif = netif.open()  # type: ignore[attr-defined]
+            layer = "layer" in netif.features  # with a clock of its own, which must be ours
+            netif = netif.open(self._env) if layer else netif.open()  # type: ignore[attr-defined]
             if isinstance(netif, tuple):
                 raise InvalidArgument("open the interface and give the stack one of its ends")
             return self._own(netif)
@@ -144,8 +145,8 @@ class NetStack:
             self._options, self._env.ptr, self._netif._ptr, self._heap._ptr, out),
             f"opening {self._record!r}")
         self._net = out[0]
-        if isinstance(self._netif, MemoryInterface):
-            self._netif._medium.join(self)
+        if self._medium is not None:
+            self._medium.join(self)
         elif hasattr(self._env, "watch"):
             self._env.watch(self._netif.fileno())
             self._watched = True
@@ -185,8 +186,8 @@ class NetStack:
         if any([stack.poll() for stack in around]):
             return True
         ends = [stack._lib.kit_net_deadline_ns(stack._live()) for stack in around]
-        own = getattr(self._netif, "deadline_ns", None)  # an interface with timers of its own
-        ends += [end for end in (own, deadline_ns) if end is not None]
+        own = [getattr(stack._netif, "deadline_ns", None) for stack in around]  # of interfaces
+        ends += [end for end in (*own, deadline_ns) if end is not None]
         until = min([*ends, _NEVER])
         now = self._env.now_ns()
         if not self._watched and len(around) == 1 and hasattr(self._env, "watch"):
@@ -198,8 +199,8 @@ class NetStack:
         return False
 
     def _around(self) -> list[NetStack]:
-        if isinstance(self._netif, MemoryInterface):
-            return [self, *(each for each in self._netif._medium.stacks() if each is not self)]
+        if self._medium is not None:
+            return [self, *(each for each in self._medium.stacks() if each is not self)]
         return [self]
 
     def _until(self, attempt: Callable[[], _T | None], timeout: float | None, doing: str) -> _T:
@@ -317,8 +318,8 @@ class NetStack:
 
     def _release(self) -> None:
         if self._net is not None:
-            if isinstance(self._netif, MemoryInterface):
-                self._netif._medium.leave(self)
+            if self._medium is not None:
+                self._medium.leave(self)
             elif self._watched:
                 self._env.unwatch(self._netif.fileno())
             self._lib.kit_net_close(self._net)

@@ -68,13 +68,22 @@ static int find_network(runtime_environment_t *env, network_interface_t **out)
         return env->network != NULL ? 0 : KIT_ENOTSUP;
     }
     network_interface_t *ends[KIT_NETIF_ENDS_MAX] = {NULL};
-    size_t size = netif->memory_size(kit_composition.netif_options);
+    struct kit_netif_base base = {.env = env};
+    if (netif->features & KIT_NETIF_LAYER) {
+        base.inner = env->network;
+        if (base.inner == NULL)
+            return KIT_ENOTSUP;
+    }
+    const uint64_t *options = kit_composition.netif_options;
+    size_t size =
+        netif->build != NULL ? netif->build_size(options, base.inner) : netif->memory_size(options);
     if (size == 0)
         return KIT_EINVAL;
     void *memory = kit_alloc_alloc(kit_runtime.alloc, size, 64);
     if (memory == NULL)
         return KIT_ENOMEM;
-    int rc = netif->open(kit_composition.netif_options, memory, size, ends);
+    int rc = netif->build != NULL ? netif->build(options, memory, size, &base, ends)
+                                  : netif->open(options, memory, size, ends);
     *out = ends[0];
     return rc;
 }
@@ -95,6 +104,7 @@ static int open_network(runtime_environment_t *env)
         return refuse(kit_composition.netif != NULL ? kit_composition.netif->id
                                                     : "the network: no interface was given",
                       rc);
+    kit_runtime.network = network;
     rc = kit_composition.net->open(kit_composition.net_options, env, network, kit_runtime.alloc,
                                    &kit_runtime.net);
     struct kit_address own;
@@ -176,7 +186,13 @@ static void enter_low_power_state(runtime_environment_t *env)
     if (kit_composition.net != NULL) {
         uint64_t net_ns = kit_net_deadline_ns(kit_runtime.net);
         deadline_ns = net_ns < deadline_ns ? net_ns : deadline_ns;
-        wake |= kit_composition.netif == NULL ? KIT_WAKE_NETWORK : 0;
+        const struct kit_netif_component *netif = kit_composition.netif;
+        if (netif == NULL || (netif->features & KIT_NETIF_LAYER))
+            wake |= KIT_WAKE_NETWORK;
+        if (netif != NULL && netif->deadline_ns != NULL) { /* frames it holds back */
+            net_ns = netif->deadline_ns(kit_runtime.network);
+            deadline_ns = net_ns < deadline_ns ? net_ns : deadline_ns;
+        }
     }
     if (deadline_ns == KIT_NEVER && wake == 0)
         finish();

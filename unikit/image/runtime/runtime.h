@@ -12,7 +12,8 @@ struct kit_runtime {
     unikernel_state_t state;
     struct kit_alloc *alloc;
     struct kit_sched *sched;
-    struct kit_net *net; /* NULL: the composition has none */
+    struct kit_net *net;          /* NULL: the composition has none */
+    network_interface_t *network; /* what it stands on */
     console_interface_t *console;
     size_t console_lost;      /* bytes that the console did not take since it last took something */
     bool net_polled;          /* a poll of the stack is running */

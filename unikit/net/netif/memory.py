@@ -64,8 +64,14 @@ class MemoryInterface:
             f"receiving from {self!r}")
         return bytes(self._ffi.buffer(self._buffer, rc)) if rc else None
 
+    def stats(self) -> dict[str, int]:
+        """Return what this end counted since it was opened, by name; empty if it counts nothing."""
+        return self._medium.counters(self._open())
+
     def close(self) -> None:
         """Give the end up; the memory goes with the last one. Idempotent."""
+        if self._ptr:
+            self._medium.leave_end()
         self._ptr = None
 
     def __enter__(self) -> MemoryInterface:
@@ -86,11 +92,14 @@ class MemoryInterface:
 class _Medium:
     """The memory behind the ends of one object, and the stacks that stand on them."""
 
-    def __init__(self, record: Component) -> None:
+    def __init__(self, record: Component, env: Any = None) -> None:
         ffi, _ = load.abi()
-        self.id = record.id
+        self.id, self._ffi = record.id, ffi
+        self._names: tuple[str, ...] = getattr(record, "counters", ())
         component, options = load.component(record), load.options(record)
-        size = component.memory_size(options)
+        self._component = component
+        size = component.build_size(options, ffi.NULL) if component.build else \
+            component.memory_size(options)
         if size == 0:
             raise InvalidArgument(f"{record!r}: a value is out of range")
         try:
@@ -100,8 +109,31 @@ class _Medium:
         start = int(ffi.cast("uintptr_t", self._memory))
         aligned = self._memory + (-start % _ALIGN)
         self.pointers = ffi.new("network_interface_t *[]", component.ends)
-        load.check(component.open(options, aligned, size, self.pointers), f"opening {record!r}")
+        self._own: Any = None
+        if component.build:
+            self._env = env if env is not None else _environment()
+            self._own = self._env if env is None else None
+            base = ffi.new("struct kit_netif_base *", {"env": self._env.ptr})
+            rc = component.build(options, aligned, size, base, self.pointers)
+        else:
+            rc = component.open(options, aligned, size, self.pointers)
+        load.check(rc, f"opening {record!r}")
+        self._ends = sum(1 for pointer in self.pointers if pointer)
         self._stacks: weakref.WeakKeyDictionary[NetStack, int] = weakref.WeakKeyDictionary()
+
+    def leave_end(self) -> None:
+        """Note that an end was closed; with the last one goes what the medium had of its own."""
+        self._ends -= 1
+        if self._ends == 0 and self._own is not None:
+            self._own.close()
+
+    def counters(self, pointer: Any) -> dict[str, int]:
+        """Return what an end counted."""
+        if not self._component.counters:
+            return {}
+        values = self._ffi.new("uint64_t[]", 64)
+        count = self._component.counters(pointer, values, 64)
+        return dict(zip(self._names, map(int, values[0:count]), strict=True))
 
     def join(self, stack: NetStack) -> None:
         """Note a stack of this thread, so that others of this thread keep it going."""
@@ -116,14 +148,20 @@ class _Medium:
         return [stack for stack, thread in self._stacks.items() if thread == mine]
 
 
-def open_ends(record: Component) -> tuple[MemoryInterface, ...]:
+def _environment() -> Any:
+    from unikit.platform.host import HostEnvironment
+    return HostEnvironment()
+
+
+def open_ends(record: Component, env: Any = None) -> tuple[MemoryInterface, ...]:
     """Open an interface component in memory of this process and return its ends.
 
+    :param env: the clock of a component that needs one; a host environment by default.
     :raises InvalidArgument: an option is out of range.
     :raises OutOfMemory: the memory is not to be had.
     """
-    medium = _Medium(record)
-    return tuple(MemoryInterface(medium, pointer) for pointer in medium.pointers)
+    medium = _Medium(record, env)
+    return tuple(MemoryInterface(medium, pointer) for pointer in medium.pointers if pointer)
 
 
 __all__ = ["MemoryInterface", "open_ends"]
