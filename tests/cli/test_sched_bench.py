@@ -76,13 +76,13 @@ def test_threads_do_the_same(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "kernel"), [
-    ("greenlet", "switch"), ("greenlet", "spawn"), *(
-        (kind, kernel) for kind in ("asyncio", "uvloop")
-        for kernel in ("yield", "spawn", "messages", "timers"))])
+    *((kind, kernel) for kind in loops.FIBERS for kernel in ("switch", "spawn")),
+    *((kind, kernel) for kind in loops.EVENT_LOOPS
+      for kernel in ("yield", "spawn", "messages", "timers"))])
 def test_python_does_the_same(kind: str, kernel: str) -> None:
-    """What is installed."""
-    if loops.available(kind) is None:
-        pytest.skip(f"{kind} is not installed")
+    """What is installed, and ours."""
+    if why := loops.lacking(kind):
+        pytest.skip(f"{kind}: {why}")
     words = {"switch": ("100",), "spawn": ("32",), "yield": ("4", "100"), "messages": ("1", "1"),
              "timers": ("10", "10")}[kernel]
     found = bench._run((sys.executable, "-m", "unikit.cli.sched.loops", kind, kernel, *words),

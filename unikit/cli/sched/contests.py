@@ -170,16 +170,16 @@ def _python(name: str, skipped: dict[str, str]) -> list[Contestant]:
         "yield": [("yield", "16", f"{_PYTHON}")], "spawn": [("spawn", f"{_PYTHON}")],
         "messages": [("messages", "2", "10")],
         "timers": [("timers", f"{count}", f"{_PYTHON}") for count in SLEEPERS]}
-    kinds = {"switch": ["greenlet"], "spawn": ["greenlet", "asyncio", "uvloop"],
-             "yield": ["asyncio", "uvloop"], "messages": ["asyncio", "uvloop"],
-             "timers": ["asyncio", "uvloop"]}.get(name, [])
+    kinds = {"switch": loops.FIBERS, "spawn": loops.FIBERS | loops.EVENT_LOOPS}.get(
+        name, loops.EVENT_LOOPS if name in words else {})
     found = []
     for kind in kinds:
-        if loops.available(kind) is None:
-            skipped[kind] = f"not installed: pip install {kind}"
+        title = loops.TITLES.get(kind, kind)
+        if why := loops.lacking(kind):
+            skipped[title] = why
             continue
         chosen = [("switch", f"{_SWITCHES // 4}")] if name == "switch" else words[name]
-        found.append(Contestant(kind, "python", tuple(Command(
+        found.append(Contestant(title, "python", tuple(Command(
             (sys.executable, "-m", "unikit.cli.sched.loops", kind, *each),
             (("timer", each[1]),) if name == "timers" else ()) for each in chosen)))
     return found

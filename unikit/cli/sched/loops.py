@@ -1,4 +1,4 @@
-"""The kernels in Python, for what schedules there: greenlet, asyncio, uvloop.
+"""The kernels in Python, for what schedules there: fibers and greenlets, event loops.
 
 Started as a process of its own: ``python -m unikit.cli.sched.loops KIND KERNEL NUMBERS...`` prints
 lines «name value», as the C programs do.
@@ -16,18 +16,31 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from unikit.errors import UnikitError
+
 _SIDE, _QUEUE = 20, 64
 _FAR = 3600.0
 
 
-def available(kind: str) -> str | None:
-    """Return the version of what a kind needs, ``None``: it is not installed."""
-    if kind == "asyncio":
-        return ".".join(map(str, sys.version_info[:3]))
+FIBERS = {"fiber": ("unikit.sched.fiber", "Fiber"), "greenlet": ("greenlet", "greenlet")}
+EVENT_LOOPS = {"aio": ("unikit.aio", "EventLoop"), "asyncio": ("asyncio", "new_event_loop"),
+               "uvloop": ("uvloop", "new_event_loop")}
+TITLES = {"fiber": "unikit.sched.fiber", "aio": "unikit.aio"}
+"""What a kind is called in tables, where that is not its name; these are ours."""
+
+
+def _find(kind: str) -> Any:
+    module, name = (FIBERS | EVENT_LOOPS)[kind]
+    return getattr(importlib.import_module(module), name)
+
+
+def lacking(kind: str) -> str | None:
+    """Say why a kind cannot be measured here, ``None`` if it can."""
     try:
-        return str(importlib.import_module(kind).__version__)
-    except ImportError:
-        return None
+        _find(kind)
+    except (ImportError, AttributeError, UnikitError) as error:
+        return str(error) if kind in TITLES else f"not installed: pip install {kind}"
+    return None
 
 
 def _say(name: str, nanoseconds: float) -> None:
@@ -45,18 +58,19 @@ def _quiet() -> None:
     print(f"quiet {quiet}")
 
 
-# ---- greenlet -----------------------------------------------------------------------------------
+# ---- stacks of their own ------------------------------------------------------------------------
 
 
-def _greenlet_switch(count: int) -> None:
-    module = importlib.import_module("greenlet")
+def _fiber_switch(kind: str, count: int) -> None:
+    fiber = _find(kind)
+    current = importlib.import_module(FIBERS[kind][0]).getcurrent
 
     def bounce() -> None:
         switch = here.switch
         while True:
             switch()
 
-    here, there = module.getcurrent(), module.greenlet(bounce)
+    here, there = current(), fiber(bounce)
     switch = there.switch
     switch()
     began = time.process_time_ns()
@@ -65,15 +79,15 @@ def _greenlet_switch(count: int) -> None:
     _say("switch", (time.process_time_ns() - began) / count)
 
 
-def _greenlet_spawn(count: int) -> None:
-    greenlet = importlib.import_module("greenlet").greenlet
+def _fiber_spawn(kind: str, count: int) -> None:
+    fiber = _find(kind)
 
     def nothing() -> None:
         pass
 
     began = time.process_time_ns()
     for _ in range(count):
-        greenlet(nothing).switch()
+        fiber(nothing).switch()
     _say("spawn", (time.process_time_ns() - began) / count)
 
 
@@ -150,11 +164,10 @@ def main(words: list[str]) -> None:
     kind, kernel, *rest = words
     numbers = [int(word) for word in rest]
     _quiet()
-    if kind == "greenlet":
-        {"switch": _greenlet_switch, "spawn": _greenlet_spawn}[kernel](*numbers)
+    if kind in FIBERS:
+        {"switch": _fiber_switch, "spawn": _fiber_spawn}[kernel](kind, *numbers)
         return
-    factory = importlib.import_module(kind).new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=_find(kind)) as runner:
         runner.run(_LOOPS[kernel](*numbers))
 
 
