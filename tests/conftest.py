@@ -33,6 +33,10 @@ TOOLS = {"curl": "curl", "wrk": "wrk", "iperf3": "iperf3", "nginx": "nginx-light
          "mmdebstrap": "mmdebstrap", "clang-format": "clang-format", "g++": "g++"}
 """Programs that tests use and a machine may lack, with the Debian package of each."""
 
+_POOL = re.compile(r"tests/alloc/test_(memory|memory_report|embedding|numpy|heap|shared)\.py"
+                   r"|test_docs\.py.*(huge|numpy|README)")
+"""Tests that reserve huge pages, or take one where there is one: the pool is the machine's."""
+
 # A shell that starts the tests in the background has Ctrl-C ignored; what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -61,11 +65,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(worker_group(item.nodeid)))
         item.user_properties += [("exercises", name) for name in sorted(needs(item))]
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
         if item.get_closest_marker("kvm") and (reason := kvm_reason()):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def worker_group(name: str) -> str:
+    """Return what a test shares a process with, where several run (``-n 2 --dist loadgroup``).
+
+    That is its file, so that what a module's fixtures build is built once.
+    """
+    return "huge pages" if _POOL.search(name) else name.partition("::")[0]
 
 
 @pytest.hookimpl(hookwrapper=True)
