@@ -47,6 +47,14 @@ bool kit_timer_stop(struct kit_timer *timer);
 /* The image's scheduler, for kit_mutex_*, kit_condition_* and kit_semaphore_* of sched/sync.h. */
 struct kit_sched *kit_task_scheduler(void);
 
+/* ---- processors --------------------------------------------------------------------------- */
+
+/* Processors of the image; tasks with KIT_TASK_ANYWHERE may run on any of them. */
+uint32_t kit_cpu_count(void);
+/* The one that runs this, from 0; another one after any call that blocks. Calls about the network,
+ * and kit_console_read, MUST be made on processor 0; all others may be made anywhere. */
+uint32_t kit_cpu_number(void);
+
 /* ---- TCP and UDP (contracts in net.h: kit_net_tcp_*, kit_net_udp_*) ----------------------- */
 
 int kit_tcp_listen(uint16_t port, kit_tcp_callback callback, void *argument, struct kit_tcp **out);

@@ -42,6 +42,8 @@ def _choices(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--console", metavar="NAME[,NAME]", help="console, or several")
     group.add_argument("--set", metavar="ID.OPTION=VALUE", action="append", default=[],
                        help="set an option; may be given several times")
+    group.add_argument("--cpus", metavar="N", type=int, default=None,
+                       help="processors, at most; run: of an image that exists, how many it gets")
     group.add_argument("--files", metavar="DIR", help="folder to pack into the image")
     group.add_argument("--for", metavar="PLATFORM[,PLATFORM]", dest="platforms",
                        help="platform entries to carry; default: all")

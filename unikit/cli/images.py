@@ -52,6 +52,8 @@ def image(choice: argparse.Namespace, given: dict[str, str]) -> Image:
         named["platforms"] = choice.platforms.split(",")
     if getattr(choice, "optimise", None):
         named["optimise"] = choice.optimise
+    if getattr(choice, "cpus", None) is not None:
+        named["cpus"] = choice.cpus
     return Image(choice.target, settings=given, **named)
 
 
@@ -140,7 +142,7 @@ def _remembered(choice: argparse.Namespace, given: dict[str, str]) -> tuple[Path
     """
     words = [choice.target, sorted(given.items()), os.environ.get("CC", ""), *(
         getattr(choice, name, None) for name in ("alloc", "sched", "net", "console", "files",
-                                                 "platforms", "optimise"))]
+                                                 "platforms", "optimise", "cpus"))]
     folders = [Path(__file__).resolve().parents[1]]
     if "/" in choice.target or choice.target in (".", ".."):
         folders.append(Path(choice.target).resolve())

@@ -54,9 +54,9 @@ def _run(choice: argparse.Namespace) -> int:
     say(why)
     ended = threading.Event()
     with contextlib.ExitStack() as undo:
-        machine = boot(found, platform, memory=choice.memory, netif=netif,
-                              options=at_boot, args=" ".join(choice.args), name=name,
-                       sink=_Output(ended))
+        machine = boot(found, platform, memory=choice.memory, netif=netif, options=at_boot,
+                       args=" ".join(choice.args), name=name, sink=_Output(ended),
+                       cpus=choice.cpus)
         undo.callback(machine.close)
         if choice.trace:
             undo.callback(_leave_trace, machine, Path(choice.trace), say)

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unikit.alloc.api import DEFAULT
 from unikit.component import Component, Option
 from unikit.errors import CompositionError, ImageError
 
@@ -34,9 +33,10 @@ class Image:
         (:func:`unikit.apps.find`).
     :param sources: C, C++ and assembly files, objects and archives of the application.
     :param alloc: allocator: a record or a name; with layers a record (``Guard(Tlsf())``), or from
-        the outside in ``"guard,tlsf"`` or a sequence.
+        the outside in ``"guard,tlsf"`` or a sequence. ``"auto"``: ``tlsf``, or ``shard`` for
+        several processors.
     :param sched: scheduler; ``"auto"``: ``loop``, or ``coop`` if the application needs threads, or
-        none if ``events`` is false.
+        none if ``events`` is false; ``steal`` for several processors.
     :param net: TCP/IP stack; ``"auto"``: ``mini`` if the application needs the network.
     :param netif: a network component inside the image instead of the platform's device.
     :param console: a console component or several; default: the platform's own.
@@ -50,16 +50,17 @@ class Image:
     :param forward: ports a run without privileges forwards, ``"8080:80"``.
     :param optimise: ``"speed"``, ``"size"`` or ``"debug"``.
     :param flags: further compiler flags for the application's sources.
+    :param cpus: most processors that it may get; a boot may give it fewer.
     """
 
     def __init__(self, name: str, sources: Sequence[str | Path] = (), *,
-                 alloc: Choice | Sequence[Choice] = DEFAULT, sched: Choice = "auto",
+                 alloc: Choice | Sequence[Choice] = "auto", sched: Choice = "auto",
                  net: Choice = "auto", netif: Choice = None,
                  console: Choice | Sequence[Choice] = (), files: str | Path | None = None,
                  platforms: Sequence[str] | None = None,
                  settings: Mapping[str, Any] | None = None, needs: Sequence[str] = (),
                  events: bool = True, options: Sequence[Option] = (), forward: Sequence[str] = (),
-                 optimise: str = "speed", flags: Sequence[str] = ()) -> None:
+                 optimise: str = "speed", flags: Sequence[str] = (), cpus: int = 1) -> None:
         if not sources:
             from unikit import apps
             app = apps.find(name)
@@ -77,7 +78,7 @@ class Image:
         self.wish = Wish(name, tuple(sources), tuple(needs), tuple(options), alloc, sched, net,
                          netif, tuple(each for each in consoles if each is not None), files,
                          tuple(forward), platforms, dict(settings or {}), optimise, tuple(flags),
-                         events)
+                         events, cpus)
 
     @property
     def name(self) -> str:
@@ -122,11 +123,12 @@ class Image:
 
     def boot(self, platform: str | Platform = "auto", *, memory: int | str = "16M",
              netif: Any = None, options: Mapping[str, Any] | None = None, args: str = "",
-             name: str = "", sink: Callable[[bytes], object] | None = None) -> Machine:
+             name: str = "", sink: Callable[[bytes], object] | None = None,
+             cpus: int | None = None) -> Machine:
         """Build and boot the image; see :func:`unikit.image.boot.boot` for the parameters."""
         from unikit.image import elf
         from unikit.image.boot import boot, choose_platform
         if isinstance(platform, str) and platform == "auto" and self.wish.platforms is not None:
             platform, _ = choose_platform(self.wish.platforms)
         return boot(elf.load(self.build()), platform, memory=memory, netif=netif, options=options,
-                    args=args, name=name, sink=sink)
+                    args=args, name=name, sink=sink, cpus=cpus)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +46,7 @@ def choose_platform(entries: Sequence[str]) -> tuple[Platform, str]:
 def boot(image: BootImage | str | Path, platform: str | Platform = "auto", *,
          memory: int | str = MEMORY, netif: Any = None, options: Mapping[str, Any] | None = None,
          args: str = "", name: str = "",
-         sink: Callable[[bytes], object] | None = None) -> Machine:
+         sink: Callable[[bytes], object] | None = None, cpus: int | None = None) -> Machine:
     """Boot a built image.
 
     :param image: a path, or what :func:`unikit.image.elf.load` read.
@@ -56,6 +58,8 @@ def boot(image: BootImage | str | Path, platform: str | Platform = "auto", *,
     :param args: the application's argument string.
     :param name: of the machine.
     :param sink: gets console output from the first byte on.
+    :param cpus: processors; default: as many as the image was composed for. More than the host
+        has are allowed and take turns.
     :raises PlatformError: the platform does not work here or refuses.
     :raises ImageError: the image lacks the platform's entry or does not fit into the memory.
     :raises CompositionError: an option is unknown to the image or out of range.
@@ -91,12 +95,31 @@ def boot(image: BootImage | str | Path, platform: str | Platform = "auto", *,
         if args:
             given[""] = args
         machine = platform.boot(image, memory=size, netif=netif, options=given, name=name,
-                                sink=sink)
+                                sink=sink, **_processors(image, platform, cpus))
         undo.pop_all()
     machine.netif = netif
     if owned is not None:
         machine.adopt(owned)
     return machine
+
+
+def _processors(image: BootImage, platform: Platform, cpus: int | None) -> dict[str, int]:
+    """Return how many processors to ask the platform for; nothing for an image with one."""
+    most = int(image.plan.get("cpus", 1))
+    wanted = most if cpus is None else cpus
+    if not 1 <= wanted <= most:
+        raise CompositionError([f"cpus: {wanted}; {image.plan.get('name', image.path.stem)} was "
+                                f"composed for {most}; compose it with cpus={max(wanted, 1)}"
+                                if wanted > 0 else f"cpus: {wanted}; give 1 to {most}"])
+    if most > 1 and "cpus" not in platform.features:
+        if (cpus or 1) > 1:
+            raise PlatformError(f"{platform.id} gives an image one processor, not {cpus}")
+        return {}
+    here = os.cpu_count() or 1
+    if wanted > here:
+        logging.getLogger(__name__).warning(
+            "%d processors are asked for; this host has %d, so they take turns", wanted, here)
+    return {"cpus": wanted} if most > 1 else {}
 
 
 def boot_options(image: BootImage, given: Mapping[str, Any]) -> dict[str, str]:

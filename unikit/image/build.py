@@ -83,11 +83,13 @@ def _script(plan: Plan) -> str:
 def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     """Return what to compile: components for speed, what runs once for size."""
     root = toolchain.ROOT / "unikit"
-    sole = (plan.alloc if len(plan.allocators()) == 1 else None, plan.sched, plan.net)
+    one = len(plan.allocators()) == 1 and not plan.faces()
+    sole = (plan.alloc if one else None, plan.sched, plan.net)
     defines = tuple(f"KIT_SOLE_{part.domain().upper()}={part.symbol()}"
                     for part in sole if part is not None)
     layers = len(plan.allocators()) > 1
     defines += (f"KIT_WITH_NETWORK={int(plan.device())}", f"KIT_WITH_LAYERS={int(layers)}",
+                f"KIT_WITH_CPUS={int(plan.cpus > 1)}", f"KIT_WITH_FACES={int(plan.faces())}",
                 "KIT_ENV_DIRECT")
     if plan.direct():
         defines += ("KIT_NETIF_DIRECT",)
@@ -101,7 +103,7 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     units = [unit(path, optimise="" if path.name in _INLINED else once,
                   application=path.name in _INLINED) for path in (
         *runtime_sources(events=plan.sched is not None, net=plan.net is not None,
-                         threads=plan.threads(), layers=layers),
+                         threads=plan.threads(), layers=layers, cpus=plan.cpus > 1),
         root / "rt/format.c", *plan.entry_sources, folder / "composition.c")]
     # An application that asks for -Os says that its processor time is spent elsewhere; then that of
     # its scheduler is, too. The allocator keeps its speed: -Os costs it a sixth more instructions.

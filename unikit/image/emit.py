@@ -126,7 +126,13 @@ class _Emitter:
             calls += [(call, "kit_runtime.state.runtime") for call in _CONSOLE]
         if self.plan.direct():
             calls += [(call, "kit_runtime.state.runtime") for call in _NETWORK]
+        if self.plan.cpus > 1:
+            self.out.append(f"const uint32_t kit_image_cpus = {self.plan.cpus};")
         for (result, name, parameters, arguments), env in calls:
+            if name == "cpu_self" and self.plan.cpus > 1:  # the same on every platform
+                self.out += [f"{result}kit_image_{name}({parameters})", "{", "    (void)env;",
+                             "    return kit_cpu_here();", "}"]
+                continue
             do = "" if result == "void" else "return "
             self.out += [f"{result} kit_image_{name}({parameters})", "{"]
             for entry in self.plan.entries[:-1]:

@@ -66,6 +66,7 @@ class Plan:
     :ivar forward: ports that a run without privileges forwards, ``"8080:80"``.
     :ivar optimise: ``speed``, ``size`` or ``debug``.
     :ivar flags: further compiler flags for the application's sources.
+    :ivar cpus: most processors that it may get.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Plan:
     forward: tuple[str, ...]
     optimise: str = "speed"
     flags: tuple[str, ...] = ()
+    cpus: int = 1
 
     def components(self) -> tuple[Component, ...]:
         """Return every component of the image, in the order of opening."""
@@ -95,6 +97,10 @@ class Plan:
     def threads(self) -> bool:
         """Return whether tasks have stacks of their own."""
         return self.sched is not None and "threads" in self.sched.features
+
+    def faces(self) -> bool:
+        """Return whether each processor has a face of the allocator of its own."""
+        return self.cpus > 1 and "shared" not in self.alloc.features
 
     def device(self) -> bool:
         """Return whether the stack runs on the platform's network device, directly or not."""
@@ -110,6 +116,8 @@ class Plan:
                       for part in self.components()}
         note: dict[str, Any] = {"format": FORMAT, "name": self.name, "components": components,
                                 "entries": list(self.entries)}
+        if self.cpus > 1:
+            note["cpus"] = self.cpus
         if len(self.allocators()) > 1:
             note["alloc"] = [part.id for part in self.allocators()]
         options = {each.spec.name: each.value for each in self.app_options}
@@ -136,6 +144,8 @@ class Plan:
                                 for spec in part.options if spec.kind != "component")
             lines.append(f"{part.domain():<10} {part.id}{over.get(part.id, '')}"
                          + (f"  {options}" if options else ""))
+        if self.cpus > 1:
+            lines.append(f"cpus       {self.cpus} at most")
         if not self.consoles:
             lines.append("console    the platform's own")
         lines += [f"option     {self.name}.{each.spec.name}={each.value}"

@@ -16,6 +16,9 @@ from unikit.component import Component, Option
 from unikit.errors import CompositionError, NotFound, UnikitError
 from unikit.image.plan import AppOption, PackedFile, Plan
 
+CPUS_MAX = 64
+"""Most processors of an image (``KIT_CPUS_MAX``)."""
+
 ABI = {"alloc": 1, "sched": 1, "net": 1, "netif": 1, "console": 1}
 """Version of each interface that images are built with (``KIT_<DOMAIN>_ABI``)."""
 ENDINGS = (".c", ".cc", ".cpp", ".S", ".o", ".a")
@@ -45,6 +48,7 @@ class Wish:
     optimise: str = "speed"
     flags: Sequence[str] = ()
     events: bool = True
+    cpus: int = 1
 
 
 class _Resolver:
@@ -55,7 +59,9 @@ class _Resolver:
 
     def plan(self) -> Plan:
         wish = self.wish
-        alloc = self.allocator(wish.alloc)
+        several = wish.cpus != 1
+        alloc = self.allocator(("shard" if several else DEFAULT) if wish.alloc == "auto" else
+                               wish.alloc)
         wanted = wish.net
         if wanted == "auto":
             wanted = "mini" if "net" in wish.needs or wish.netif is not None else None
@@ -63,7 +69,8 @@ class _Resolver:
         events = wish.events or net is not None
         wanted = wish.sched
         if wanted == "auto":
-            wanted = "coop" if "sched:threads" in wish.needs else "loop" if events else None
+            wanted = None if not events else "steal" if several and "steal" in self.names(
+                "sched").split(", ") else "coop" if "sched:threads" in wish.needs else "loop"
         sched = self.choose("sched", wanted)
         netif = self.choose("netif", wish.netif)
         consoles = [self.choose("console", each) for each in wish.consoles]
@@ -84,6 +91,7 @@ class _Resolver:
         parts = [part for part in (*(alloc.layers() if alloc is not None else ()), sched, net,
                                    netif, *consoles) if part is not None]
         self.requirements(parts, alloc.layers()[1:] if alloc is not None else ())
+        self.processors(alloc, sched)
         options = self.app_settings()
         entries, entry_sources = self.platforms()
         sources, files = self.sources(), self.files()
@@ -97,7 +105,26 @@ class _Resolver:
             raise CompositionError(self.problems)
         return Plan(wish.name, sources, alloc, sched, net, netif,
                     tuple(each for each in consoles if each is not None), entries, entry_sources,
-                    files, options, tuple(wish.forward), wish.optimise, tuple(wish.flags))
+                    files, options, tuple(wish.forward), wish.optimise, tuple(wish.flags),
+                    wish.cpus)
+
+    def processors(self, alloc: Component | None, sched: Component | None) -> None:
+        """Note what cannot serve so many processors."""
+        cpus = self.wish.cpus
+        if not isinstance(cpus, int) or not 1 <= cpus <= CPUS_MAX:
+            self.problems.append(f"cpus: {cpus!r}; give 1 to {CPUS_MAX}")
+        elif cpus > 1:
+            if sched is not None and "cpus" not in sched.features:
+                self.problems.append(f"{sched.id} serves one processor, not {cpus}; choose sched="
+                                     f"{self.able('sched', 'cpus')}")
+            if alloc is not None and not {"threads", "shared"} & alloc.features:
+                self.problems.append(f"{alloc.id} serves one processor, not {cpus}; choose alloc="
+                                     f"{self.able('alloc', 'threads')}, or lock,{alloc.stem()}")
+
+    def able(self, domain: str, feature: str) -> str:
+        return " or ".join(each.stem() for each in registry.components(domain)
+                           if feature in each.features and "layer" not in each.features
+                           ) or "(none is installed)"
 
     def names(self, domain: str) -> str:
         return ", ".join(each.stem() for each in registry.components(domain)) or "none"

@@ -273,7 +273,7 @@ class Platform(Component):
     @abc.abstractmethod
     def boot(self, image: BootImage, *, memory: int, netif: Any = None,
              options: Mapping[str, str] | None = None, name: str = "",
-             sink: Callable[[bytes], object] | None = None) -> Machine:
+             sink: Callable[[bytes], object] | None = None, cpus: int = 1) -> Machine:
         """Start an image.
 
         :param image: made by :func:`unikit.image.elf.load`.
@@ -284,6 +284,7 @@ class Platform(Component):
             string.
         :param name: for messages; made up if empty.
         :param sink: gets console output from the first byte on.
+        :param cpus: processors; given only for images that were composed for several.
         :raises PlatformError: the host refused; the message has the remedy.
         :raises ImageError: the image lacks this platform's entry or does not fit into memory.
         """

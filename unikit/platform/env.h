@@ -21,6 +21,9 @@
 #ifndef KIT_WITH_NETWORK
 #define KIT_WITH_NETWORK 1
 #endif
+#ifndef KIT_WITH_CPUS
+#define KIT_WITH_CPUS 1
+#endif
 
 /* cdef: begin */
 typedef struct {
@@ -141,6 +144,7 @@ struct kit_cpu {
      * `inside` to 1 and goes on here with all other registers as they were; `popfq; ret $128`
      * returns. NULL: the image takes none, `due` is all it gets. */
     void (*upcall)(void);
+    struct kit_cpu *self; /* this block: what a processor of an image finds at its GS base */
 };
 
 typedef struct runtime_environment runtime_environment_t;
@@ -192,7 +196,7 @@ struct runtime_environment {
     int (*cpu_slice)(runtime_environment_t *env, uint64_t stop_ns);
 };
 
-enum { KIT_TICK_NS = 1000000 };
+enum { KIT_TICK_NS = 1000000, KIT_CPUS_MAX = 64 };
 
 /* What a platform entry calls; does not return before the image ends. Returns the exit code. */
 typedef struct {
@@ -201,6 +205,17 @@ typedef struct {
     bool initialized;
 } unikernel_state_t;
 /* cdef: end */
+
+/* Most processors that an image is composed for; in images of several only. */
+extern const uint32_t kit_image_cpus;
+
+/* cpu_self() of images: by the GS base, so it is right after a move to another processor, too. */
+KIT_INLINE struct kit_cpu *kit_cpu_here(void)
+{
+    struct kit_cpu *here;
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(here) : "i"(offsetof(struct kit_cpu, self)));
+    return here;
+}
 
 /* Calls of the environment go through the dispatchers below, as those of any interface do. A
  * platform's guest side implements the calls as functions kit_PLATFORM_CALL and enters them by

@@ -32,7 +32,7 @@ def build(folder: Path) -> Path:
     plan = json.dumps({"format": 1, "name": "probe", "components": {}, "entries": ["kvm"]})
     note = folder / "note.S"
     note.write_text(NOTE.format(size=len(plan), text=plan.replace('"', '\\"')))
-    units = [toolchain.Unit(path, lto=path.suffix == ".c")
+    units = [toolchain.Unit(path, ("KIT_WITH_CPUS=0",), lto=path.suffix == ".c")
              for path in (*Kvm.entry_sources(), PROBE, ROOT / "rt/format.c", note)]
     units.append(toolchain.Unit(ROOT / "rt/string.c", lto=False))
     target = folder / "probe.elf"

@@ -10,13 +10,15 @@ from pathlib import Path
 _FOLDER = Path(__file__).resolve().parent
 
 
-def sources(*, events: bool, net: bool, threads: bool, layers: bool = False) -> tuple[Path, ...]:
+def sources(*, events: bool, net: bool, threads: bool, layers: bool = False,
+            cpus: bool = False) -> tuple[Path, ...]:
     """Return the C files that an image with these parts compiles.
 
     :param events: the plan has a scheduler.
     :param net: the plan has a TCP/IP stack.
     :param threads: its scheduler claims ``KIT_SCHED_THREADS``.
     :param layers: its allocator has layers.
+    :param cpus: it may get several processors.
     """
     names = ["main.c", "app.c", "memory.c", "options.c", "files.c"]
     if events:
@@ -27,6 +29,8 @@ def sources(*, events: bool, net: bool, threads: bool, layers: bool = False) -> 
         names.append("thread.c")
     if net and threads:
         names.append("blocking.c")
+    if cpus:
+        names.append("cpus.c")
     if layers:
         names.append("layers.c")
     return tuple(_FOLDER / name for name in names)

@@ -43,7 +43,7 @@ static __attribute__((cold)) bool report_lost(console_interface_t *console)
     return true;
 }
 
-void kit_print(const char *text, size_t length)
+static inline void print(const char *text, size_t length)
 {
     console_interface_t *console = kit_runtime.console;
     if (length == 0)
@@ -57,6 +57,15 @@ void kit_print(const char *text, size_t length)
     if (taken < length && taken != 0)
         taken += kit_console_write(console, text + taken, length - taken);
     kit_runtime.console_lost += length - taken;
+}
+
+void kit_print(const char *text, size_t length)
+{
+    if (KIT_WITH_CPUS)
+        kit_runtime_lock_console();
+    print(text, length);
+    if (KIT_WITH_CPUS)
+        kit_runtime_unlock_console();
 }
 
 void kit_log(const char *format, ...)
@@ -76,6 +85,7 @@ void kit_log(const char *format, ...)
  * would do it again and again, so such input is an event no longer. */
 size_t kit_console_read(char *buffer, size_t max_length)
 {
+    KIT_RUNTIME_FIRST_ONLY("kit_console_read");
     size_t got = kit_console_input(kit_runtime.console, buffer, max_length);
     if (got != 0)
         kit_runtime.console_mute = false;
@@ -115,6 +125,18 @@ const char *kit_component_at(size_t index)
     return kit_composition.components[index];
 }
 
+#if !KIT_WITH_CPUS
+uint32_t kit_cpu_count(void)
+{
+    return 1;
+}
+
+uint32_t kit_cpu_number(void)
+{
+    return 0;
+}
+#endif
+
 void kit_statistics(struct kit_alloc_stats *memory, struct kit_sched_stats *tasks,
                     struct kit_net_stats *network)
 {
@@ -139,11 +161,13 @@ void kit_statistics(struct kit_alloc_stats *memory, struct kit_sched_stats *task
 void kit_exit(int32_t code)
 {
     runtime_environment_t *env = kit_runtime.state.runtime;
+    bool first = !KIT_WITH_CPUS || kit_env_cpu_self(env)->number == 0;
     if (kit_runtime_layer_can(KIT_ALLOC_LEAKS))
         kit_runtime_report_leaks();
-    if (kit_composition.console_count != 0)
+    if (kit_composition.console_count != 0 && first)
         kit_console_write(kit_runtime.console, NULL, 0);
-    if (kit_composition.net != NULL && kit_runtime.net != NULL && !kit_runtime.net_polled) {
+    if (kit_composition.net != NULL && kit_runtime.net != NULL && !kit_runtime.net_polled &&
+        first) {
         kit_runtime.net_polled = true;
         kit_net_poll(kit_runtime.net);
     }

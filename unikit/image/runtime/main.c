@@ -149,6 +149,8 @@ int init_unikernel(runtime_environment_t *env)
         return rc;
     if (kit_runtime_layer_can(KIT_ALLOC_PAGES))
         kit_runtime_give_pages(env);
+    if (KIT_WITH_FACES && (rc = kit_runtime_make_faces(env)) != 0)
+        return refuse(kit_composition.alloc[0].component->id, rc);
     if (kit_composition.sched != NULL && (rc = open_scheduler(env)) != 0)
         return rc;
     if (kit_composition.net != NULL && (rc = open_network(env)) != 0)
@@ -161,11 +163,14 @@ int init_unikernel(runtime_environment_t *env)
         kit_runtime.system_requests = stats.allocations;
     }
     kit_runtime.state.initialized = true;
+    if (KIT_WITH_CPUS && kit_composition.sched != NULL &&
+        (rc = kit_runtime_start_processors(env)) != 0)
+        return refuse("a processor", rc);
     return init_application();
 }
 
 /* Nothing can ever happen again. */
-static _Noreturn void finish(void)
+_Noreturn void kit_runtime_finish(void)
 {
     if (kit_composition.sched->features & KIT_SCHED_THREADS) {
         struct kit_sched_stats stats;
@@ -194,9 +199,13 @@ static void enter_low_power_state(runtime_environment_t *env)
             deadline_ns = net_ns < deadline_ns ? net_ns : deadline_ns;
         }
     }
-    if (deadline_ns == KIT_NEVER && wake == 0)
-        finish();
-    if (deadline_ns != 0 && (kit_env_wait(env, deadline_ns, wake) & KIT_WAKE_CONSOLE & wake)) {
+    if (deadline_ns == KIT_NEVER && wake == 0 && !KIT_WITH_CPUS)
+        kit_runtime_finish();
+    if (deadline_ns == 0)
+        return;
+    uint32_t woken = KIT_WITH_CPUS ? kit_runtime_sleep(env, deadline_ns, wake | KIT_WAKE_CPU)
+                                   : kit_env_wait(env, deadline_ns, wake);
+    if (woken & KIT_WAKE_CONSOLE & wake) {
         kit_runtime.console_rang = true;
         kit_runtime.console_wanted = false; /* until the application reads again */
     }

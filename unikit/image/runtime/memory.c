@@ -5,15 +5,15 @@
 
 void *kit_memory_alloc(size_t size, size_t align)
 {
-    return kit_alloc_alloc(kit_runtime.alloc, size, align);
+    return kit_alloc_alloc(kit_runtime_memory(), size, align);
 }
 
 void kit_memory_free(void *block, size_t size, size_t align)
 {
-    kit_alloc_free(kit_runtime.alloc, block, size, align);
+    kit_alloc_free(kit_runtime_memory(), block, size, align);
 }
 
 void *kit_memory_realloc(void *block, size_t old_size, size_t new_size, size_t align)
 {
-    return kit_alloc_realloc(kit_runtime.alloc, block, old_size, new_size, align);
+    return kit_alloc_realloc(kit_runtime_memory(), block, old_size, new_size, align);
 }

@@ -8,6 +8,11 @@
 
 enum { KIT_EXIT_REFUSED = 2 /* the image cannot run with what the boot gave it */ };
 
+/* Whether each processor has a face of the allocator of its own, from the composer. */
+#ifndef KIT_WITH_FACES
+#define KIT_WITH_FACES 0
+#endif
+
 struct kit_runtime {
     unikernel_state_t state;
     struct kit_alloc *alloc;
@@ -21,6 +26,9 @@ struct kit_runtime {
     bool console_rang;        /* a wait ended for input, and nobody has read since */
     bool console_mute;        /* input that nobody can read (no such console, its end): no event */
     uint64_t system_requests; /* of memory, before the application began */
+#if KIT_WITH_FACES
+    struct kit_alloc *faces[KIT_CPUS_MAX]; /* of the allocator, for each processor */
+#endif
 };
 
 extern struct kit_runtime kit_runtime;
@@ -36,6 +44,35 @@ KIT_INLINE bool kit_runtime_layer_can(uint32_t feature)
     return KIT_WITH_LAYERS && kit_composition.alloc_count > 1 &&
            (kit_composition.alloc[0].component->features & feature) != 0;
 }
+
+/* The allocator as this processor uses it. */
+KIT_INLINE struct kit_alloc *kit_runtime_memory(void)
+{
+#if KIT_WITH_FACES
+    return kit_runtime.faces[kit_env_cpu_self(kit_runtime.state.runtime)->number];
+#else
+    return kit_runtime.alloc;
+#endif
+}
+
+/* Devices and what stands on them are the first processor's. */
+#define KIT_RUNTIME_FIRST_ONLY(what)                                                               \
+    do {                                                                                           \
+        if (KIT_WITH_CPUS && kit_env_cpu_self(kit_runtime.state.runtime)->number != 0)             \
+            kit_panic(what " called on a processor other than 0; do it in a task that was "        \
+                           "spawned there without KIT_TASK_ANYWHERE");                             \
+    } while (0)
+
+/* main.c: nothing can ever happen again. */
+_Noreturn void kit_runtime_finish(void);
+
+/* cpus.c, in images that may get several processors: a face for each; their start; their sleep, the
+ * last of which may be the end; the console, which one at a time may use. */
+int kit_runtime_make_faces(runtime_environment_t *env);
+int kit_runtime_start_processors(runtime_environment_t *env);
+uint32_t kit_runtime_sleep(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake);
+void kit_runtime_lock_console(void);
+void kit_runtime_unlock_console(void);
 
 /* layers.c: tells the layers what stands behind the memory, as an allocator's opener should. */
 void kit_runtime_give_pages(runtime_environment_t *env);

@@ -32,7 +32,7 @@ class Kvm(Platform):
 
     id = "platform.kvm"
     entry = "kvm"
-    features = frozenset({"sealed", "network", "release", "protect"})
+    features = frozenset({"sealed", "network", "release", "protect", "cpus"})
     reference = "Linux, Documentation/virt/kvm/api.rst; virtio 1.2, section 2.7"
 
     huge_pages: str = option("auto", "back the heap with huge pages; auto: from 128 MiB on",
@@ -51,7 +51,7 @@ class Kvm(Platform):
 
     def boot(self, image: BootImage, *, memory: int, netif: Any = None,
              options: Mapping[str, str] | None = None, name: str = "",
-             sink: Callable[[bytes], object] | None = None) -> Machine:
+             sink: Callable[[bytes], object] | None = None, cpus: int = 1) -> Machine:
         """Start the image; see :meth:`unikit.platform.api.Platform.boot`.
 
         The memory is all there is of the guest: image, page tables, stack, queues and heap.
@@ -59,7 +59,7 @@ class Kvm(Platform):
         from unikit.platform.kvm.machine import KvmMachine
         huge = self.huge_pages == "on" or (self.huge_pages == "auto" and memory >= 128 << 20)
         return KvmMachine(image, memory=memory, netif=netif, options=options or {}, name=name,
-                          sink=sink, huge_pages=huge)
+                          sink=sink, huge_pages=huge, cpus=cpus)
 
 
 def explain(ffi: Any, refused: Any) -> str:

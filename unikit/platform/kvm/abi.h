@@ -32,7 +32,7 @@ enum {
     KIT_KVM_ABI = 2,
     KIT_KVM_BOOT_BYTES = 4096,
     KIT_KVM_SEED_BYTES = 40,
-    KIT_KVM_CPUS_MAX = 64,
+    KIT_KVM_CPUS_MAX = KIT_CPUS_MAX,
     KIT_KVM_CPU_STRIDE = 256 /* bytes from one struct kit_kvm_cpu to the next */
 };
 
@@ -138,7 +138,6 @@ struct kit_kvm_cpu {
     uint32_t asleep;  /* the guest's own: it is to be rung */
     uint64_t last_ns; /* the guest's own: its time never runs backwards */
     struct kit_cpu cpu;
-    uint64_t self; /* address of this structure */
 };
 
 /* The shared page; both sides write. Nothing in it is trusted by the monitor. */

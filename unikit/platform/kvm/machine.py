@@ -39,20 +39,21 @@ _COUNTERS = {
     "frames_dropped": "frames_dropped", "console_bytes": "console_bytes",
     "console_bytes_dropped": "console_dropped", "engagements": "engagements",
     "served_turns": "served_turns", "cpu_ns": "cpu_ns", "device_cpu_ns": "device_cpu_ns",
-    "resident_bytes": "resident",
+    "resident_bytes": "resident", "cpus": "cpus",
 }
 
 
 class KvmMachine(Machine):
     """A guest on /dev/kvm. Thread safe.
 
-    One thread of the monitor runs the processor; a thread here carries console output to the
+    A thread of the monitor runs each processor; a thread here carries console output to the
     sinks, and learns of the end.
     """
 
     def __init__(self, image: BootImage, *, memory: int, netif: Any = None,
                  options: Mapping[str, str], name: str = "",
-                 sink: Callable[[bytes], object] | None = None, huge_pages: bool = False) -> None:
+                 sink: Callable[[bytes], object] | None = None, huge_pages: bool = False,
+                 cpus: int = 1) -> None:
         if "kvm" not in image.entries:
             raise ImageError(f"{image.path} has no entry for kvm; build it with --for kvm")
         self.image = image
@@ -68,10 +69,10 @@ class KvmMachine(Machine):
         self._began_ns = time.monotonic_ns()
         self._final: dict[str, int | float | str] | None = None
         self._users: list[str] = getattr(netif, "users", [])
-        self._boot(memory, options, huge_pages)
+        self._boot(memory, options, huge_pages, cpus)
         self._users.append(self.name)
 
-    def _boot(self, memory: int, options: Mapping[str, str], huge_pages: bool) -> None:
+    def _boot(self, memory: int, options: Mapping[str, str], huge_pages: bool, cpus: int) -> None:
         ffi, lib = self._ffi, self._lib
         pieces = [(each.address, ffi.from_buffer("uint8_t[]", each.data), len(each.data),
                    each.size, each.writable | each.executable << 1)
@@ -82,7 +83,7 @@ class KvmMachine(Machine):
         config = ffi.new("struct kit_kvm_config *", {
             "segments": segments, "segment_count": len(pieces),
             "entry": self.image.entries["kvm"], "memory": memory, "options": packed,
-            "options_bytes": len(text), "huge_pages": huge_pages})
+            "options_bytes": len(text), "huge_pages": huge_pages, "cpus": cpus})
         if self.netif is not None:
             config.netif = ffi.cast("struct kit_host_netif *",
                                     int(ffi.cast("uintptr_t", _pointer(self.netif))))
@@ -132,17 +133,18 @@ class KvmMachine(Machine):
             raise TimedOut(f"{self.name} still runs after {timeout:g} s")
         report = self._report
         text = printable(self._ffi.string(report.text).decode(errors="replace"), 1000)
+        where = words.processor(self.image, report)
         if report.end == _EXITED:
             return int(report.code)
         if report.end == _STOPPED:
             return STOPPED
         if report.end == _PANICKED:
-            raise self._failure(f"panicked: {text}", "panic", PANICKED)
+            raise self._failure(f"panicked{where}: {text}", "panic", PANICKED)
         if report.end == _FAULTED:
             said = self._overflow(report) + words.fault(self.image, self._layout(), report)
-            where = self.image.symbolise(report.registers[16])
-            raise self._failure(f"faulted: {said}, in {where} (vector {report.vector})", "fault",
-                                FAULTED)
+            place = self.image.symbolise(report.registers[16])
+            raise self._failure(f"faulted{where}: {said}, in {place} (vector {report.vector})",
+                                "fault", FAULTED)
         if report.end == _BROKE_DEVICE:
             raise self._failure(f"broke a device contract: {text}", "device", BROKE_DEVICE)
         raise self._failure(f"cannot run on: {text}; {os.strerror(report.code)}", "killed", 1)
@@ -153,7 +155,7 @@ class KvmMachine(Machine):
         return GuestExit(f"{self.name} {what}", reason=reason, code=code,
                          registers={name: int(report.registers[i])
                                    for i, name in enumerate(words.REGISTERS)}
-                         | {"cr2": int(report.cr2)},
+                         | {"cr2": int(report.cr2), "cpu": int(report.cpu)},
                          backtrace=words.frames(self.image, addresses),
                          console=self.console.lines(20))
 

@@ -46,6 +46,11 @@ def region(image: BootImage, layout: Any, address: int) -> tuple[str, bool]:
     return ("unmapped memory" if 0x100000 <= address < end else "no memory"), True
 
 
+def processor(image: BootImage, report: Any) -> str:
+    """Return on which processor a guest ended, if it may have several."""
+    return f" on processor {report.cpu}" if image.plan.get("cpus", 1) > 1 else ""
+
+
 def fault(image: BootImage, layout: Any, report: Any) -> str:
     """Return what an exception was about."""
     vector, error, address = report.vector, report.error, report.cr2

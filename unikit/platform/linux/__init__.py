@@ -25,7 +25,7 @@ class Linux(Platform):
 
     id = "platform.linux"
     entry = "linux"
-    features = frozenset({"unprivileged", "network", "release", "protect"})
+    features = frozenset({"unprivileged", "network", "release", "protect", "cpus"})
 
     @classmethod
     def probe(cls) -> str | None:
@@ -40,11 +40,11 @@ class Linux(Platform):
 
     def boot(self, image: BootImage, *, memory: int, netif: Any = None,
              options: Mapping[str, str] | None = None, name: str = "",
-             sink: Callable[[bytes], object] | None = None) -> Machine:
+             sink: Callable[[bytes], object] | None = None, cpus: int = 1) -> Machine:
         """Start the image as a process; see :meth:`unikit.platform.api.Platform.boot`."""
         from unikit.platform.linux.machine import LinuxMachine
         return LinuxMachine(image, memory=memory, netif=netif, options=options or {}, name=name,
-                            sink=sink)
+                            sink=sink, cpus=cpus)
 
 
 __all__ = ["Linux"]

@@ -24,18 +24,20 @@ class LinuxMachine(ProcessMachine):
 
     def __init__(self, image: BootImage, *, memory: int, netif: Any = None,
                  options: Mapping[str, str], name: str = "",
-                 sink: Callable[[bytes], object] | None = None) -> None:
+                 sink: Callable[[bytes], object] | None = None, cpus: int = 1) -> None:
         _check(image, memory)
         super().__init__(image, netif=netif, name=name, sink=sink)
         self._kept: int | None = None
         try:
-            self._boot(memory, options)
+            self._boot(memory, options, cpus)
         except BaseException:
             self._undo.close()
             raise
 
-    def _boot(self, memory: int, options: Mapping[str, str]) -> None:
+    def _boot(self, memory: int, options: Mapping[str, str], cpus: int) -> None:
         words = [str(self.image.path), f"memory={memory}", f"parent={os.getpid()}"]
+        if self.image.plan.get("cpus", 1) > 1:
+            words.append(f"cpus={cpus}")
         self._kept = self._keep(memory)
         if self._kept is not None:
             words.append(f"memory.fd={self._kept}")

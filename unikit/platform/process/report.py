@@ -76,11 +76,12 @@ class Report:
 
     def sentence(self, image: BootImage) -> str:
         """Return what happened, to follow the machine's name."""
+        where = f" on processor {self.registers['cpu']}" if "cpu" in self.registers else ""
         if self.kind == "panic":
-            return f"panicked: {self.text}"
+            return f"panicked{where}: {self.text}"
         place = f", in {image.symbolise(self._addresses[0])}" if self._addresses else ""
         overflow = f"stack overflow in task '{self.task}': " if self.task else ""
-        return (f"faulted: {overflow}{self._fault(image)}{place} "
+        return (f"faulted{where}: {overflow}{self._fault(image)}{place} "
                 f"(vector {self.registers.get('vec', 0)})")
 
     def _fault(self, image: BootImage) -> str:

@@ -72,10 +72,8 @@ KVM_COLD void kvm_entropy_open(struct kvm_guest *guest)
     e->hardware = (guest->boot->cpu_features & KIT_CPU_RDRAND) != 0;
 }
 
-KVM_COLD int kit_kvm_entropy(runtime_environment_t *env, void *buffer, size_t size)
+static KVM_COLD void take(struct kvm_entropy *e, uint8_t *out, size_t size)
 {
-    struct kvm_entropy *e = &KIT_CONTAINER_OF(env, struct kvm_guest, env)->entropy;
-    uint8_t *out = buffer;
     while (size > 0) {
         if (e->left == 0)
             refill(e);
@@ -87,5 +85,17 @@ KVM_COLD int kit_kvm_entropy(runtime_environment_t *env, void *buffer, size_t si
         out += part;
         size -= part;
     }
+}
+
+KVM_COLD int kit_kvm_entropy(runtime_environment_t *env, void *buffer, size_t size)
+{
+    struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
+#if KIT_WITH_CPUS
+    kit_spin_lock(&guest->entropy_lock);
+#endif
+    take(&guest->entropy, buffer, size);
+#if KIT_WITH_CPUS
+    kit_spin_unlock(&guest->entropy_lock);
+#endif
     return 0;
 }

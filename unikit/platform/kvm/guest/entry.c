@@ -22,8 +22,9 @@ void kvm_bell(enum kit_kvm_bell call, uint32_t value)
 KVM_COLD void kit_kvm_panic_handler(runtime_environment_t *env, const char *message)
 {
     struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
-    guest->shared->first.call.message = (uintptr_t)message;
-    guest->shared->first.call.message_length = strlen(message);
+    volatile struct kit_kvm_call *call = &kvm_here(guest)->call;
+    call->message = (uintptr_t)message;
+    call->message_length = strlen(message);
     kvm_bell(KIT_KVM_PANIC, 0);
     __builtin_trap();
 }
@@ -44,7 +45,7 @@ static KVM_COLD int page_call(runtime_environment_t *env, uint32_t call, void *b
                               uint32_t access)
 {
     volatile struct kit_kvm_call *words =
-        &KIT_CONTAINER_OF(env, struct kvm_guest, env)->shared->first.call;
+        &kvm_here(KIT_CONTAINER_OF(env, struct kvm_guest, env))->call;
     words->page_call = call;
     words->page_base = (uintptr_t)base;
     words->page_size = size;
@@ -67,19 +68,45 @@ KVM_COLD int kit_kvm_page_protect(runtime_environment_t *env, void *base, size_t
 int kit_kvm_cpu_start(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
                       void *argument, void *stack_top)
 {
-    (void)env, (void)cpu, (void)entry, (void)argument, (void)stack_top;
-    return KIT_ENOTSUP;
+    struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
+    if (!KIT_WITH_CPUS)
+        return KIT_ENOTSUP;
+    if (cpu == 0 || cpu >= env->cpus)
+        return KIT_EINVAL;
+    /* As if it had been called from nowhere: a backtrace ends there, and so does a return. */
+    uintptr_t *top = (uintptr_t *)((uintptr_t)stack_top & ~(uintptr_t)15) - 1;
+    *top = 0;
+    volatile struct kit_kvm_call *call = &kvm_here(guest)->call;
+    call->start_entry = (uintptr_t)entry;
+    call->start_argument = (uintptr_t)argument;
+    call->start_stack = (uintptr_t)top;
+    kvm_bell(KIT_KVM_START, cpu);
+    return call->start_result;
 }
 
 void kit_kvm_cpu_wake(runtime_environment_t *env, uint32_t cpu)
 {
-    (void)env, (void)cpu; /* there is no other processor */
+    struct kvm_guest *guest = KIT_CONTAINER_OF(env, struct kvm_guest, env);
+    if (!KIT_WITH_CPUS || cpu >= env->cpus)
+        return; /* there is no other processor */
+    volatile struct kit_kvm_cpu *other = &guest->shared->first;
+    if (cpu != 0)
+        other = (volatile struct kit_kvm_cpu *)(guest->boot->processors +
+                                                (cpu - 1) * (uint64_t)KIT_KVM_CPU_STRIDE);
+    /* Who was first to ask for it rings, and only if it sleeps (wait_for_processors). */
+    if (__atomic_exchange_n(&other->kicked, 1, __ATOMIC_SEQ_CST) == 0 &&
+        __atomic_load_n(&other->asleep, __ATOMIC_SEQ_CST) != 0)
+        kvm_bell((enum kit_kvm_bell)(KIT_KVM_WAKE + cpu), 0);
 }
 
 struct kit_cpu *kit_kvm_cpu_self(runtime_environment_t *env)
 {
     (void)env;
+#if KIT_WITH_CPUS
+    return kit_cpu_here();
+#else
     return &kit_kvm_guest.cpu;
+#endif
 }
 
 int kit_kvm_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
@@ -135,9 +162,12 @@ _Noreturn void kit_kvm_start(const struct kit_kvm_boot *boot)
         .memory = {(void *)boot->heap_base, boot->heap_size},
         .console = &guest->console,
         .start_ns = boot->start_ns,
-        .cpus = boot->cpus,
+        .cpus = 1,
         .platform = kit_kvm_name,
     };
+#if KIT_WITH_CPUS
+    guest->env.cpus = boot->cpus < kit_image_cpus ? boot->cpus : kit_image_cpus;
+#endif
     fill(&guest->env);
     kvm_entropy_open(guest);
     kvm_console_open(guest);

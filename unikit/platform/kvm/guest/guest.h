@@ -7,6 +7,7 @@
 #include <unikit/platform/console/console.h>
 #include <unikit/platform/env.h>
 #include <unikit/platform/kvm/abi.h>
+#include <unikit/rt/x86_64/spin.h>
 
 /* Small rather than fast: used once, or rarely. */
 #define KVM_COLD __attribute__((cold))
@@ -44,6 +45,9 @@ struct kvm_guest {
     uint64_t unsent_tsc;        /* when the first frame that nobody was told of was queued; 0 */
     uint64_t patience_tsc;      /* how long a frame may wait for that */
     struct kvm_entropy entropy;
+#if KIT_WITH_CPUS
+    struct kit_spin entropy_lock;
+#endif
 };
 
 extern struct kvm_guest kit_kvm_guest;
@@ -51,6 +55,23 @@ extern struct kvm_guest kit_kvm_guest;
 KIT_ENV_DECLARE(kvm);
 
 void kvm_bell(enum kit_kvm_bell call, uint32_t value);
+
+/* The words of the processor that runs this. */
+KIT_INLINE volatile struct kit_kvm_cpu *kvm_here(struct kvm_guest *guest)
+{
+#if KIT_WITH_CPUS
+    (void)guest;
+    return KIT_CONTAINER_OF(kit_cpu_here(), struct kit_kvm_cpu, cpu);
+#else
+    return &guest->shared->first;
+#endif
+}
+
+/* Whether the devices are this processor's. */
+KIT_INLINE bool kvm_has_devices(void)
+{
+    return !KIT_WITH_CPUS || kit_cpu_here()->number == 0;
+}
 
 void kvm_queue_open(struct kvm_queue *queue, const struct kit_kvm_queue *place);
 uint8_t *kvm_queue_buffer(const struct kvm_queue *queue, uint16_t index);

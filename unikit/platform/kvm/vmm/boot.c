@@ -131,7 +131,8 @@ static int make_memory(struct kit_kvm *vm, const struct randomness *random, uint
         const uint64_t at = vmm_processor(&vm->memory.layout, i);
         struct kit_kvm_cpu *place = vmm_memory_any(&vm->memory, at, sizeof *place);
         place->cpu.number = i;
-        place->self = at;
+        place->cpu.self =
+            (struct kit_cpu *)(at + offsetof(struct kit_kvm_cpu, cpu)); /* a guest's */
         vm->cpu[i].shared = place;
     }
     fill_boot(vm, random, features);

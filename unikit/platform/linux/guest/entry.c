@@ -37,8 +37,34 @@ int kit_linux_entropy(runtime_environment_t *env, void *buffer, size_t size)
     return KIT_OK;
 }
 
+#if KIT_WITH_CPUS
+/* The devices are the first processor's. */
+static uint32_t wait_for_processors(uint64_t deadline_ns, uint32_t wake)
+{
+    struct linux_cpu *here = KIT_CONTAINER_OF(kit_cpu_here(), struct linux_cpu, cpu);
+    struct linux_pollfd console = {-1, POLLIN, 0}, network = {-1, POLLIN, 0};
+    if (here->cpu.number == 0 && (wake & KIT_WAKE_CONSOLE) != 0 && !kit_linux.input_closed)
+        console.fd = 0;
+    if (KIT_WITH_NETWORK && here->cpu.number == 0 && (wake & KIT_WAKE_NETWORK) != 0)
+        network.fd = kit_linux.network_fd;
+    struct linux_pollfd files[3] = {console, network};
+    size_t count = console.fd < 0 && network.fd < 0 ? 0 : 2;
+    uint32_t found = kit_linux_cpu_wait(here, files, count, deadline_ns);
+    if ((files[0].revents & POLLNVAL) != 0)
+        kit_linux.input_closed = true;
+    return found | (files[0].revents != 0 ? KIT_WAKE_CONSOLE : 0u) |
+           (files[1].revents != 0 ? KIT_WAKE_NETWORK : 0u);
+}
+#endif
+
 uint32_t kit_linux_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake)
 {
+#if KIT_WITH_CPUS
+    if ((wake & KIT_WAKE_CPU) != 0)
+        return wait_for_processors(deadline_ns, wake);
+    if (kit_cpu_here()->number != 0)
+        wake = 0;
+#endif
     struct linux_pollfd console = {-1, POLLIN, 0}, network = {-1, POLLIN, 0}; /* -1: is left out */
     if ((wake & KIT_WAKE_CONSOLE) != 0 && !kit_linux.input_closed)
         console.fd = 0;
@@ -51,24 +77,6 @@ uint32_t kit_linux_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32
         kit_linux.input_closed = true;
     return (files[0].revents != 0 ? KIT_WAKE_CONSOLE : 0u) |
            (files[1].revents != 0 ? KIT_WAKE_NETWORK : 0u);
-}
-
-int kit_linux_cpu_start(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
-                        void *argument, void *stack_top)
-{
-    (void)env, (void)cpu, (void)entry, (void)argument, (void)stack_top;
-    return KIT_ENOTSUP;
-}
-
-void kit_linux_cpu_wake(runtime_environment_t *env, uint32_t cpu)
-{
-    (void)env, (void)cpu;
-}
-
-struct kit_cpu *kit_linux_cpu_self(runtime_environment_t *env)
-{
-    (void)env;
-    return &kit_linux.cpu;
 }
 
 int kit_linux_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
@@ -86,6 +94,10 @@ const char *kit_linux_boot_option(runtime_environment_t *env, const char *name)
 void kit_linux_exit(runtime_environment_t *env, int32_t code)
 {
     (void)env;
+#if KIT_WITH_CPUS
+    while (__atomic_exchange_n(&kit_linux.reporting, 1, __ATOMIC_ACQ_REL) != 0)
+        kit_linux_poll(NULL, 0, 0, true); /* another processor ends the image */
+#endif
     kit_linux_leave(code);
 }
 
@@ -144,8 +156,11 @@ __attribute__((used)) void *kit_linux_start(char **initial, const uintptr_t *aux
     kit_linux_read_arguments(initial + (initial[0] != NULL ? 2 : 1)); /* argc may be 0 */
     follow_parent();
     kit_linux_memory_open();
-    kit_linux_faults_open();
     fill_environment(env);
+#if KIT_WITH_CPUS
+    kit_linux_cpus_open();
+#endif
+    kit_linux_faults_open();
     kit_linux.network_fd = -1;
     if (KIT_WITH_NETWORK)
         kit_linux_network_open();

@@ -9,13 +9,15 @@
  *     net.mac=02:00:00:00:00:01
  *     net.mtu=1500
  *     parent=PID    end as soon as this parent process has ended
+ *     cpus=4        processors, at most as many as the image was composed for, which it gets else
  *     seccomp=off   go without the system call filter (to debug with a tool that injects calls)
  *   after --      the application's own argument string, joined by spaces
  *
  * Standard input and output are the console. Reports go to standard error, each line starts with
  * «unikit: »: «panic: TEXT» or «fault», then «registers NAME=HEX ...» and «backtrace HEX ...», read
  * by ../report.py. Among the registers are vec, err and cr2 of the exception, cod (si_code of the
- * signal) and stk, the lowest address of the stack. Exit codes: the image's own (8 bits), 134
+ * signal) and stk, the lowest address of the stack; in images of several processors also cpu, the
+ * number of the one that was stopped. Exit codes: the image's own (8 bits), 134
  * panic, 139 fault, 2 the command line is wrong or the host refused. */
 #ifndef KIT_LINUX_LINUX_H
 #define KIT_LINUX_LINUX_H
@@ -31,10 +33,33 @@ struct linux_range {
     uintptr_t end;
 };
 
+/* How a processor sleeps: it is woken accordingly. */
+enum { LINUX_AWAKE, LINUX_IN_FUTEX, LINUX_IN_POLL };
+
+/* One of several processors, a thread. */
+struct linux_cpu {
+    struct kit_cpu cpu; /* GS base */
+    uint32_t kicked;    /* KIT_WAKE_CPU */
+    uint32_t asleep;    /* LINUX_... */
+    const char *panic;  /* set: the trap that follows is a panic */
+    struct linux_range signal_stack;
+    uint32_t taken; /* cpu_start was called */
+    uint32_t begun; /* ... and the rest is there */
+    void (*entry)(void *argument);
+    void *argument;
+    void *stack_top;
+} __attribute__((aligned(128)));
+
 /* The one object of the platform (a process has one image). */
 struct linux_state {
     runtime_environment_t env;
+#if KIT_WITH_CPUS
+    struct linux_cpu cpus[KIT_CPUS_MAX];
+    int wake_fd;        /* for processor 0 */
+    uint32_t reporting; /* somebody does: the others wait for the end */
+#else
     struct kit_cpu cpu;
+#endif
     console_interface_t console;
     char **arguments; /* argv[1] on, NULL ended; the application's string is not among them */
     char *argument;   /* the application's own argument string; NULL: none */
@@ -43,7 +68,7 @@ struct linux_state {
     uint64_t hwcap2;
     struct linux_range stack;
     struct linux_range signal_stack;
-    const char *panic; /* set: the trap that follows is a panic */
+    const char *panic; /* as in struct linux_cpu, of an image with one processor */
     /* kit_linux_report_task, set once a page was taken away: images that never do that do not
      * carry it. */
     void (*report_task)(uintptr_t fault);
@@ -76,6 +101,13 @@ LINUX_COLD _Noreturn void kit_linux_refuse(const char *what, const char *detail)
 
 /* memory.c: lays out stacks and heap; fills env.memory, stack and signal_stack. */
 LINUX_COLD void kit_linux_memory_open(void);
+
+/* cpus.c: makes the threads of further processors, and finds this one's block from then on. */
+LINUX_COLD void kit_linux_cpus_open(void);
+/* As env->wait with KIT_WAKE_CPU alone: KIT_WAKE_CPU or 0; the caller looks at the `count` files,
+ * behind which is room for one more. */
+uint32_t kit_linux_cpu_wait(struct linux_cpu *here, struct linux_pollfd *files, size_t count,
+                            uint64_t deadline_ns);
 
 /* network.c: opens net.fd if it was given. */
 LINUX_COLD void kit_linux_network_open(void);

@@ -138,7 +138,14 @@ static LINUX_COLD _Noreturn void on_signal(int number, const int32_t *info,
                                            struct signal_context *context)
 {
     (void)number;
+#if KIT_WITH_CPUS
+    struct kit_cpu *here = kit_cpu_here();
+    const char *panic = KIT_CONTAINER_OF(here, struct linux_cpu, cpu)->panic;
+    while (__atomic_exchange_n(&kit_linux.reporting, 1, __ATOMIC_ACQ_REL) != 0)
+        kit_linux_poll(NULL, 0, 0, true); /* another processor ends the image */
+#else
     const char *panic = kit_linux.panic;
+#endif
     struct line line;
     begin(&line, panic != NULL ? "panic: " : "fault");
     if (panic != NULL)
@@ -152,6 +159,9 @@ static LINUX_COLD _Noreturn void on_signal(int number, const int32_t *info,
         put(&line, registers[i]);
         put_hex(&line, "=", (&context->r8)[i]);
     }
+#if KIT_WITH_CPUS
+    put_hex(&line, " cpu=", here->number);
+#endif
     end(&line);
     report_backtrace(context);
     if (context->vector == VECTOR_PAGE_FAULT && kit_linux.report_task != NULL)
@@ -162,7 +172,11 @@ static LINUX_COLD _Noreturn void on_signal(int number, const int32_t *info,
 void kit_linux_panic_handler(runtime_environment_t *env, const char *message)
 {
     (void)env;
+#if KIT_WITH_CPUS
+    KIT_CONTAINER_OF(kit_cpu_here(), struct linux_cpu, cpu)->panic = message;
+#else
     kit_linux.panic = message;
+#endif
     __builtin_trap();
 }
 

@@ -20,12 +20,12 @@ struct program {
     struct instruction *instructions;
 };
 
-enum { SECCOMP_SET_MODE_FILTER = 1 };
+enum { SECCOMP_SET_MODE_FILTER = 1, SECCOMP_FILTER_FLAG_TSYNC = 1 };
 #define AUDIT_ARCH_X86_64 UINT32_C(0xc000003e)
 #define SECCOMP_RET_ALLOW UINT32_C(0x7fff0000)
 #define SECCOMP_RET_KILL_PROCESS UINT32_C(0x80000000)
 
-enum { NUMBER = 0, ARCHITECTURE = 4, ARGUMENT_0 = 16, ARGUMENT_2 = 32 };
+enum { NUMBER = 0, ARCHITECTURE = 4, ARGUMENT_0 = 16, ARGUMENT_1 = 24, ARGUMENT_2 = 32 };
 
 /* Places in the program, in its order; jumps go forward only. */
 enum {
@@ -41,14 +41,26 @@ enum {
     IS_WRITE,
     IS_MADVISE,
     IS_MPROTECT,
+#if KIT_WITH_CPUS
+    IS_FUTEX,
+#endif
     READ,
     READ_INPUT,
+#if KIT_WITH_CPUS
+    READ_WAKE,
+#endif
     READV,
     READV_NETWORK,
     WRITE,
     WRITE_OUTPUT,
     WRITE_ERROR,
     WRITE_NETWORK,
+#if KIT_WITH_CPUS
+    WRITE_WAKE,
+    FUTEX,
+    FUTEX_WAITS,
+    FUTEX_WAKES,
+#endif
     MADVISE,
     MADVISE_DONTNEED,
     MPROTECT,
@@ -79,15 +91,33 @@ static struct instruction filter[END] = {
     IF_EQUAL(IS_READV, SYS_READV, READV, IS_WRITE),
     IF_EQUAL(IS_WRITE, SYS_WRITE, WRITE, IS_MADVISE),
     IF_EQUAL(IS_MADVISE, SYS_MADVISE, MADVISE, IS_MPROTECT),
+#if KIT_WITH_CPUS
+    IF_EQUAL(IS_MPROTECT, SYS_MPROTECT, MPROTECT, IS_FUTEX),
+    IF_EQUAL(IS_FUTEX, SYS_FUTEX, FUTEX, KILL),
+#else
     IF_EQUAL(IS_MPROTECT, SYS_MPROTECT, MPROTECT, KILL),
+#endif
     LOAD(READ, ARGUMENT_0),
+#if KIT_WITH_CPUS
+    IF_EQUAL(READ_INPUT, 0, ALLOW, READ_WAKE),
+    IF_EQUAL(READ_WAKE, NO_FILE, ALLOW, KILL),
+#else
     IF_EQUAL(READ_INPUT, 0, ALLOW, KILL),
+#endif
     LOAD(READV, ARGUMENT_0),
     IF_EQUAL(READV_NETWORK, NO_FILE, ALLOW, KILL),
     LOAD(WRITE, ARGUMENT_0),
     IF_EQUAL(WRITE_OUTPUT, 1, ALLOW, WRITE_ERROR),
     IF_EQUAL(WRITE_ERROR, 2, ALLOW, WRITE_NETWORK),
+#if KIT_WITH_CPUS
+    IF_EQUAL(WRITE_NETWORK, NO_FILE, ALLOW, WRITE_WAKE),
+    IF_EQUAL(WRITE_WAKE, NO_FILE, ALLOW, KILL),
+    LOAD(FUTEX, ARGUMENT_1),
+    IF_EQUAL(FUTEX_WAITS, FUTEX_WAIT_BITSET_PRIVATE, ALLOW, FUTEX_WAKES),
+    IF_EQUAL(FUTEX_WAKES, FUTEX_WAKE_PRIVATE, ALLOW, KILL),
+#else
     IF_EQUAL(WRITE_NETWORK, NO_FILE, ALLOW, KILL),
+#endif
     LOAD(MADVISE, ARGUMENT_2),
     IF_EQUAL(MADVISE_DONTNEED, MADV_DONTNEED, ALLOW, KILL),
     LOAD(MPROTECT, ARGUMENT_2),
@@ -107,9 +137,15 @@ void kit_linux_seal(void)
         return;
     uint32_t network = (uint32_t)kit_linux.network_fd; /* or NO_FILE */
     filter[READV_NETWORK].value = filter[WRITE_NETWORK].value = network;
+#if KIT_WITH_CPUS
+    filter[READ_WAKE].value = filter[WRITE_WAKE].value =
+        (uint32_t)kit_linux.wake_fd; /* or NO_FILE */
+#endif
     struct program program = {END, filter};
     kit_syscall5(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (kit_syscall3(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, 0, (uintptr_t)&program) < 0)
+    /* All threads at once. The one that could not is told by its number, which is no error. */
+    const uintptr_t flags = KIT_WITH_CPUS ? SECCOMP_FILTER_FLAG_TSYNC : 0;
+    if (kit_syscall3(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, (uintptr_t)&program) != 0)
         kit_linux_refuse("the host does not take the system call filter; to go without it, give ",
                          "seccomp=off");
 }
