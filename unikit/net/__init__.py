@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unikit.net.api import Interface, Layer, Stack
+    from unikit.net.inet import Inet
     from unikit.net.mini import Mini
     from unikit.net.netif.fault import Fault
     from unikit.net.netif.loopback import Loopback
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from unikit.net.netif.tap import Tap
     from unikit.net.netif.user import User
 
-__all__ = ["Fault", "Interface", "Layer", "Loopback", "Mini", "Pcap", "Pipe", "Stack", "Switch",
-           "Tap", "User"]
+__all__ = ["Fault", "Inet", "Interface", "Layer", "Loopback", "Mini", "Pcap", "Pipe", "Stack",
+           "Switch", "Tap", "User"]
 
-_HOME = {"Interface": "api", "Layer": "api", "Stack": "api", "Mini": "mini",
-         "Fault": "netif.fault", "Loopback": "netif.loopback", "Pcap": "netif.pcap",
+_HOME = {"Inet": "inet", "Interface": "api", "Layer": "api", "Stack": "api",
+         "Mini": "mini", "Fault": "netif.fault", "Loopback": "netif.loopback", "Pcap": "netif.pcap",
          "Pipe": "netif.pipe", "Switch": "netif.switch", "Tap": "netif.tap",
          "User": "netif.user"}
 

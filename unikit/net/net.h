@@ -29,7 +29,7 @@ enum {
     KIT_NET_TIMESTAMPS = 64, /* RFC 7323 */
     KIT_NET_ECN = 128,       /* RFC 3168 */
     /* events */
-    KIT_NET_ACCEPT = 1,   /* listener: accept() has something */
+    KIT_NET_ACCEPT = 1, /* listener: accept() has something */
     KIT_NET_CONNECTED = 2,
     KIT_NET_READABLE = 4, /* data, or the end of the stream */
     KIT_NET_WRITABLE = 8, /* send space again after KIT_EAGAIN */
@@ -59,6 +59,30 @@ struct kit_tcp_info {
     uint32_t srtt_us;
     uint32_t retransmits;
     uint32_t unacknowledged; /* bytes sent or queued and not acknowledged */
+    /* what a stack does not know or have is 0 */
+    uint32_t cwnd; /* congestion window, bytes */
+    uint32_t ssthresh;
+    uint32_t rto_us; /* retransmission timeout, backed off */
+    uint32_t rttvar_us;
+    uint32_t in_flight;      /* bytes sent and not acknowledged */
+    uint32_t send_window;    /* the peer's, bytes from the first unacknowledged one on */
+    uint32_t receive_window; /* offered to the peer, bytes */
+    uint32_t phase;          /* of congestion control: KIT_TCP_PHASE_* */
+};
+
+enum {
+    KIT_TCP_PHASE_OPEN = 0,
+    KIT_TCP_PHASE_REDUCED,  /* after a congestion mark */
+    KIT_TCP_PHASE_RECOVERY, /* repairs losses */
+    KIT_TCP_PHASE_LOSS      /* after a timeout */
+};
+
+/* Options of a connection, for tcp_option. */
+enum {
+    KIT_TCP_OPT_NODELAY = 1, /* 0: small segments wait while others are in flight (Nagle) */
+    KIT_TCP_OPT_CORK,        /* 1: segments are full, until 0, close or 200 ms */
+    KIT_TCP_OPT_KEEPALIVE,   /* ns of silence after which the peer is asked; 0: never */
+    KIT_TCP_OPT_USER_TIMEOUT /* ns without progress after which the connection dies, >= 1 s */
 };
 
 enum {
@@ -88,8 +112,8 @@ struct kit_net_stats {
     uint64_t resets_in;
     uint64_t resets_out;
     uint64_t retransmits;
-    uint64_t memory;  /* bytes taken from the allocator now */
-    uint32_t tcp_open;  /* connections in any state but LISTEN and CLOSED */
+    uint64_t memory;   /* bytes taken from the allocator now */
+    uint32_t tcp_open; /* connections in any state but LISTEN and CLOSED */
     uint32_t udp_open;
 };
 
@@ -150,6 +174,11 @@ struct kit_net_ops {
     int (*check)(const struct kit_net *net);
     /* Frees everything without a word to the peers; handles become invalid. */
     void (*close)(struct kit_net *net);
+    /* optional: sets KIT_TCP_OPT_* of a connection. 0, KIT_EINVAL, KIT_ENOTSUP. */
+    int (*tcp_option)(struct kit_tcp *tcp, uint32_t option, uint64_t value);
+    /* optional: the index-th of the stack's own counters, reasons of drops among them; the name
+     * lives for ever. 0; KIT_ENOENT: there are fewer. */
+    int (*counter)(const struct kit_net *net, uint32_t index, const char **name, uint64_t *value);
 };
 
 struct kit_net {
@@ -283,8 +312,8 @@ KIT_INLINE uint16_t kit_net_udp_port(const struct kit_udp *udp)
     return KIT_NET_OPS(udp->net)->udp_port(udp);
 }
 
-KIT_INLINE int kit_net_udp_send(struct kit_udp *udp, const struct kit_address *to,
-                                const void *data, size_t length)
+KIT_INLINE int kit_net_udp_send(struct kit_udp *udp, const struct kit_address *to, const void *data,
+                                size_t length)
 {
     return KIT_NET_OPS(udp->net)->udp_send(udp, to, data, length);
 }
@@ -313,6 +342,23 @@ KIT_INLINE int kit_net_check(const struct kit_net *net)
 KIT_INLINE void kit_net_close(struct kit_net *net)
 {
     KIT_NET_OPS(net)->close(net);
+}
+
+/* KIT_ENOTSUP also from stacks without the op. */
+KIT_INLINE int kit_net_tcp_option(struct kit_tcp *tcp, uint32_t option, uint64_t value)
+{
+    if (KIT_NET_OPS(tcp->net)->tcp_option == NULL)
+        return KIT_ENOTSUP;
+    return KIT_NET_OPS(tcp->net)->tcp_option(tcp, option, value);
+}
+
+/* KIT_ENOENT also from stacks without the op. */
+KIT_INLINE int kit_net_counter(const struct kit_net *net, uint32_t index, const char **name,
+                               uint64_t *value)
+{
+    if (KIT_NET_OPS(net)->counter == NULL)
+        return KIT_ENOENT;
+    return KIT_NET_OPS(net)->counter(net, index, name, value);
 }
 /* cdef: end */
 
