@@ -104,7 +104,8 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
                   application=path.name in _INLINED) for path in (
         *runtime_sources(events=plan.sched is not None, net=plan.net is not None,
                          threads=plan.threads(), layers=layers, cpus=plan.cpus > 1),
-        root / "rt/format.c", *plan.entry_sources, folder / "composition.c")]
+        root / "rt/format.c", root / "platform/x86/generator.c", *plan.entry_sources,
+        folder / "composition.c")]
     # An application that asks for -Os says that its processor time is spent elsewhere; then that of
     # its scheduler is, too. The allocator keeps its speed: -Os costs it a sixth more instructions.
     small = {part.id for part in plan.components() if part.size_first}

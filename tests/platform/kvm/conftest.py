@@ -33,7 +33,8 @@ def build(folder: Path) -> Path:
     note = folder / "note.S"
     note.write_text(NOTE.format(size=len(plan), text=plan.replace('"', '\\"')))
     units = [toolchain.Unit(path, ("KIT_WITH_CPUS=0",), lto=path.suffix == ".c")
-             for path in (*Kvm.entry_sources(), PROBE, ROOT / "rt/format.c", note)]
+             for path in (*Kvm.entry_sources(), PROBE, ROOT / "rt/format.c",
+                          ROOT / "platform/x86/generator.c", note)]
     units.append(toolchain.Unit(ROOT / "rt/string.c", lto=False))
     target = folder / "probe.elf"
     toolchain.link(toolchain.compile_all(units), ROOT / "platform/x86/image.ld", target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -110,6 +111,26 @@ def test_it_boots_without_unikit() -> None:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@needs_qemu
+@pytest.mark.parametrize("device", [True, False])
+def test_random_bytes_are_never_made_up(device: bool) -> None:
+    """A processor without RDRAND: from virtio-rng, and not at all without it."""
+    path = Image("random", [SOURCE.with_name("random.c")], net=None, platforms=("pvh",)).build()
+    words = ["qemu-system-x86_64", "-M", accelerator.BOARD, "-accel", "tcg",
+             "-cpu", "qemu64", "-m", "16", "-nodefaults", "-display", "none", "-no-reboot",
+             "-serial", "stdio", "-kernel", str(path),
+             "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+    if device:
+        words += ["-object", "rng-builtin,id=r", "-device", "virtio-rng-device,rng=r"]
+    seen = {subprocess.run(words, capture_output=True, text=True, check=False,
+                           stdin=subprocess.DEVNULL, timeout=TIMEOUT).stdout for _ in range(2)}
+    if device:
+        assert len(seen) == 2 and all(re.fullmatch(r"random 0 [0-9a-f]{16}\n", each)
+                                      for each in seen)
+    else:
+        assert seen == {"random -15\n"}
 
 
 @needs_qemu

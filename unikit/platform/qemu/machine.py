@@ -39,7 +39,8 @@ class QemuMachine(ProcessMachine):
                  "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
                  "-chardev", "file,id=report,path=/dev/fd/2,append=on",
                  "-device", "isa-debugcon,iobase=0xe9,chardev=report",
-                 "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+                 "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+                 "-object", "rng-builtin,id=random", "-device", "virtio-rng-device,rng=random"]
         super().__init__(image, netif=netif, name=name, sink=sink)
         try:
             network = self._connect()

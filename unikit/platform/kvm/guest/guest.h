@@ -7,6 +7,7 @@
 #include <unikit/platform/console/console.h>
 #include <unikit/platform/env.h>
 #include <unikit/platform/kvm/abi.h>
+#include <unikit/platform/x86/generator.h>
 #include <unikit/rt/x86_64/spin.h>
 
 /* Small rather than fast: used once, or rarely. */
@@ -24,13 +25,6 @@ struct kvm_queue {
     uint16_t taken; /* used index: how many answers were looked at */
 };
 
-struct kvm_entropy {
-    uint8_t key[32];
-    uint8_t ready[64]; /* output not given out yet: the last `left` bytes */
-    uint32_t left;
-    bool hardware; /* RDRAND is mixed in */
-};
-
 struct kvm_guest {
     runtime_environment_t env;
     struct kit_cpu cpu;
@@ -44,7 +38,7 @@ struct kvm_guest {
     uint64_t last_call_tsc;     /* of the last doorbell call that looked at the queues */
     uint64_t unsent_tsc;        /* when the first frame that nobody was told of was queued; 0 */
     uint64_t patience_tsc;      /* how long a frame may wait for that */
-    struct kvm_entropy entropy;
+    struct kit_generator entropy;
 #if KIT_WITH_CPUS
     struct kit_spin entropy_lock;
 #endif

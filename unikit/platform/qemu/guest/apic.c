@@ -3,6 +3,7 @@
  * machine monitors count the timer in nanoseconds (a bus of 1 GHz: QEMU and KVM alike), here
  * divided by 16. Intel SDM volume 3A, chapter 11; 82093AA data sheet. */
 #include <unikit/platform/qemu/guest/pvh.h>
+#include <unikit/rt/x86_64/cpu.h>
 
 #define LAPIC(offset) (*(volatile uint32_t *)(UINT64_C(0xfee00000) + (offset)))
 #define IOAPIC(offset) (*(volatile uint32_t *)(UINT64_C(0xfec00000) + (offset)))
@@ -18,7 +19,8 @@ enum {
     LAPIC_TIMER_DIVIDE = 0x3e0,
     LAPIC_MASKED = 1 << 16,
     LAPIC_ENABLE = 0x100,
-    DIVIDE_BY_16 = 3
+    DIVIDE_BY_16 = 3,
+    READINGS = 4 /* the one with the least doubt counts */
 };
 
 static PVH_RING0 void route(uint32_t line)
@@ -42,9 +44,16 @@ void pvh_apic_open(void)
     route(4); /* the serial line */
 }
 
-uint32_t pvh_apic_timer(void)
+void pvh_apic_timer(struct pvh_reading *reading)
 {
-    return UINT32_MAX - LAPIC(LAPIC_TIMER_CURRENT);
+    reading->doubt = UINT64_MAX;
+    for (unsigned i = 0; i < READINGS; i++) {
+        uint64_t before = kit_cpu_tsc();
+        uint32_t left = LAPIC(LAPIC_TIMER_CURRENT);
+        uint64_t doubt = kit_cpu_tsc() - before;
+        if (doubt < reading->doubt)
+            *reading = (struct pvh_reading){before + doubt / 2, doubt, UINT32_MAX - left};
+    }
 }
 
 void pvh_apic_wait(uint32_t ticks)

@@ -202,6 +202,43 @@ static PVH_RING0 void make_tables(uint64_t base)
     state->early = (struct pvh_range){base + 2 * PVH_PAGE, base + (uint64_t)EARLY_PAGES * PVH_PAGE};
 }
 
+/* What KVM writes for a guest that asks (Linux, Documentation/virt/kvm/x86/msr.rst). */
+struct kvm_time {
+    uint32_t version;
+    uint32_t reserved;
+    uint64_t tsc;
+    uint64_t ns;
+    uint32_t multiplier; /* of (ticks << shift), 2^32 to the ns */
+    int8_t shift;
+};
+
+static PVH_RING0 void write_msr(uint32_t msr, uint64_t value)
+{
+    __asm__ volatile("wrmsr" ::"c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
+                     : "memory");
+}
+
+/* What a tick of the TSC is worth, where KVM says so; it writes to `page` for a moment. */
+static PVH_RING0 void read_rate(struct pvh_clock *clock, uint64_t page)
+{
+    enum { LEAF = 0x40000000, CLOCK_2 = 1 << 3, MSR_TIME = 0x4b564d01 };
+    struct kit_cpuid who = kit_cpu_cpuid(LEAF, 0);
+    if (who.ebx != 0x4b4d564b || who.ecx != 0x564b4d56 || who.edx != 0x4d || /* «KVMKVMKVM» */
+        (kit_cpu_cpuid(LEAF + 1, 0).eax & CLOCK_2) == 0)
+        return;
+    volatile struct kvm_time *time = (volatile struct kvm_time *)page;
+    time->multiplier = 0;
+    write_msr(MSR_TIME, page | 1);
+    (void)kit_cpu_cpuid(LEAF, 0); /* an exit: it is written before the guest is entered again */
+    uint64_t multiplier = time->multiplier;
+    int shift = time->shift;
+    write_msr(MSR_TIME, 0);
+    if (multiplier == 0 || shift > 16 || shift < -31)
+        return;
+    clock->multiplier = shift >= 0 ? multiplier << shift : multiplier >> -shift;
+    clock->next = UINT64_MAX;
+}
+
 __attribute__((used)) uint64_t kit_pvh_boot(const void *start_info, uint64_t base)
 {
     struct pvh_state *state = &kit_pvh;
@@ -226,7 +263,8 @@ __attribute__((used)) uint64_t kit_pvh_boot(const void *start_info, uint64_t bas
     make_tables(base);
     describe((struct pvh_system *)base, base + 2 * PVH_PAGE);
     pvh_apic_open();
-    state->clock.tsc_base = kit_cpu_tsc();
+    pvh_apic_timer(&state->clock.start);
+    read_rate(&state->clock, early); /* the page of a table that is not in use any more */
     state->random = random_word();
     extern uint64_t __stack_chk_guard;
     __stack_chk_guard = state->random << 8; /* a zero byte, which no string function passes */

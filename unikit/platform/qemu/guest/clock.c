@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Time and sleep. The TSC is measured against the timer of the local APIC, which monitors count at
- * 1 GHz / 16 (apic.c): not at boot, but when time is first asked for, over what has passed since;
- * only if that is too little is there a wait of CALIBRATE_NS. The longer the image runs, the
- * longer the time it is measured over, up to REFINE_MAX. */
+/* Time and sleep. Where the monitor tells what its time stamp counter is worth (boot.c), that is
+ * it. Elsewhere the counter is measured against the timer of the local APIC, which monitors count
+ * at 1 GHz / 16 (apic.c): not at boot, but when time is first asked for, over what has passed
+ * since. Ring 0 reads both with as little in between as there is, and a reading is good when the
+ * doubt in between is a thousandth of what is measured; so the wait for it is short. Later readings
+ * replace it by ever better ones, as long as the timer has not wrapped. */
 #include <unikit/platform/qemu/guest/virtio.h>
 #include <unikit/rt/x86_64/cpu.h>
 
-enum { TICK_NS = 16, SHIFT = 32, CALIBRATE_NS = 100000 };
-#define REFINE_MAX (UINT64_C(8) * KIT_NS_PER_S / TICK_NS) /* the timer wraps after 68 s */
+enum { TICK_NS = 16, SHIFT = PVH_CLOCK_SHIFT, DOUBT = 1000, BETTER = 8 };
+#define REFINE_MAX_NS (UINT64_C(30) * KIT_NS_PER_S) /* the timer wraps after 68 s */
 
 /* ns * 2^SHIFT / ticks; the result MUST fit into 64 bits. */
 static PVH_COLD uint64_t ratio(uint64_t ns, uint64_t ticks)
@@ -17,33 +19,41 @@ static PVH_COLD uint64_t ratio(uint64_t ns, uint64_t ticks)
     return quotient;
 }
 
-/* A pair of readings: the timer between two of the TSC. */
-static PVH_COLD uint64_t measure(struct pvh_clock *clock)
+/* Whether the reading is good enough to be used: then it is. */
+static PVH_COLD bool measure(struct pvh_clock *clock)
 {
-    uint64_t before = kit_cpu_tsc();
-    uint64_t ticks = (uint32_t)pvh_gate(PVH_GATE_TIMER, 0, 0, 0);
-    uint64_t after = kit_cpu_tsc();
-    uint64_t passed = before / 2 + after / 2 - clock->tsc_base;
-    clock->measured = passed;
-    uint64_t ns = ticks * TICK_NS;
-    if (ns != 0 && passed >= ns >> 8) /* a TSC of at least 4 MHz */
-        clock->multiplier = ratio(ns, passed);
-    return ns;
+    struct pvh_reading now;
+    pvh_gate(PVH_GATE_TIMER, (uint64_t)&now, 0, 0);
+    uint64_t passed = now.tsc - clock->start.tsc, doubt = now.doubt + clock->start.doubt;
+    uint64_t ns = (uint64_t)(uint32_t)(now.ticks - clock->start.ticks) * TICK_NS;
+    if (ns == 0 || passed < ns >> 8 || passed / DOUBT < doubt)
+        return false;
+    clock->multiplier = ratio(ns, passed);
+    clock->next = passed * BETTER;
+    if (kit_cpu_scale(clock->next, clock->multiplier, SHIFT) > REFINE_MAX_NS)
+        clock->next = UINT64_MAX;
+    return true;
 }
 
-PVH_COLD static void calibrate(struct pvh_clock *clock)
+static PVH_COLD void calibrate(struct pvh_clock *clock)
 {
-    while (measure(clock) < CALIBRATE_NS)
-        kit_cpu_pause();
+    if (clock->multiplier != 0)
+        (void)measure(clock); /* a bad reading: the next one, a moment later */
+    else
+        while (!measure(clock))
+            kit_cpu_pause();
 }
 
 uint64_t kit_pvh_now_ns(runtime_environment_t *env)
 {
     (void)env;
     struct pvh_clock *clock = &kit_pvh.clock;
-    if (clock->measured == 0)
+    uint64_t passed = kit_cpu_tsc() - clock->start.tsc;
+    if (passed >= clock->next) {
         calibrate(clock);
-    uint64_t now = kit_cpu_scale(kit_cpu_tsc() - clock->tsc_base, clock->multiplier, SHIFT);
+        passed = kit_cpu_tsc() - clock->start.tsc;
+    }
+    uint64_t now = kit_cpu_scale(passed, clock->multiplier, SHIFT);
     if (now > clock->last_ns)
         clock->last_ns = now;
     return clock->last_ns;

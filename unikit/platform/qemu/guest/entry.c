@@ -70,27 +70,6 @@ PVH_COLD uint64_t kit_pvh_cpu_features(runtime_environment_t *env)
     return kit_cpu_detect();
 }
 
-/* RDRAND alone, word by word; KIT_EIO where the processor has none. */
-PVH_COLD int kit_pvh_entropy(runtime_environment_t *env, void *buffer, size_t size)
-{
-    (void)env;
-    uint8_t *out = buffer;
-    if ((kit_cpu_cpuid(1, 0).ecx >> 30 & 1) == 0)
-        return KIT_EIO;
-    for (size_t done = 0; done < size;) {
-        uint64_t word;
-        uint8_t good = 0;
-        for (unsigned tries = 0; tries < 100 && !good; tries++)
-            __asm__ volatile("rdrand %0; setc %1" : "=r"(word), "=qm"(good)::"cc");
-        if (!good)
-            return KIT_EIO;
-        size_t part = size - done < 8 ? size - done : 8;
-        memcpy(out + done, &word, part);
-        done += part;
-    }
-    return 0;
-}
-
 static PVH_COLD void fill_environment(runtime_environment_t *env)
 {
     KIT_CONSOLE_SET(&kit_pvh.console, write, kit_pvh_console_write);

@@ -52,7 +52,7 @@ enum { PVH_VECTOR_DEVICE = 0x20, PVH_VECTOR_TIMER = 0x21, PVH_VECTOR_SPURIOUS = 
 /* What int3 does: rdi says which; further arguments in rsi, rdx, rcx; result in rax. */
 enum pvh_gate {
     PVH_GATE_WAIT,    /* sleeps until an interrupt, at most rsi timer ticks; 0: without end */
-    PVH_GATE_TIMER,   /* ticks of the timer since boot, modulo 2^32 */
+    PVH_GATE_TIMER,   /* fills the struct pvh_reading at rsi, which lies in the image's memory */
     PVH_GATE_PROTECT, /* pages [rsi, rsi + rdx) of the heap get access rcx (KIT_PAGE_*) */
     PVH_GATE_END      /* resets the machine */
 };
@@ -69,11 +69,20 @@ struct pvh_range {
     uint64_t end;
 };
 
-/* TSC to ns, against the timer of the local APIC (clock.c). */
+enum { PVH_CLOCK_SHIFT = 32 };
+
+/* The TSC and the timer of the local APIC at one moment, give or take `doubt` of TSC ticks. */
+struct pvh_reading {
+    uint64_t tsc;
+    uint64_t doubt;
+    uint32_t ticks; /* modulo 2^32 */
+};
+
+/* ns = (TSC - start) * multiplier / 2^PVH_CLOCK_SHIFT (clock.c). */
 struct pvh_clock {
-    uint64_t tsc_base; /* when the timer began to count */
-    uint64_t multiplier;
-    uint64_t measured; /* TSC ticks the multiplier was measured over; 0: not yet */
+    struct pvh_reading start;
+    uint64_t multiplier; /* 0: not measured yet */
+    uint64_t next;       /* TSC ticks since the start from which it is measured again */
     uint64_t last_ns;
 };
 
@@ -138,7 +147,7 @@ bool pvh_serial_ready(void);
 
 /* apic.c, in ring 0 */
 PVH_RING0 void pvh_apic_open(void);
-PVH_RING0 uint32_t pvh_apic_timer(void);
+PVH_RING0 void pvh_apic_timer(struct pvh_reading *reading);
 PVH_RING0 void pvh_apic_wait(uint32_t ticks);
 PVH_RING0 void pvh_apic_acknowledge(void);
 

@@ -52,6 +52,19 @@ static PVH_RING0 bool is_text(uint64_t address)
     return address >= (uint64_t)kit_text_start && address < (uint64_t)kit_text_end;
 }
 
+/* Where the image itself may write. */
+static PVH_RING0 bool is_memory(uint64_t address, uint64_t size)
+{
+    const struct pvh_state *state = &kit_pvh;
+    const struct pvh_range ranges[] = {
+        {(uint64_t)kit_data_start, (uint64_t)kit_image_end}, state->stack, state->heap};
+    for (unsigned i = 0; i < KIT_ARRAY_SIZE(ranges); i++)
+        if (address >= ranges[i].start && address < ranges[i].end &&
+            size <= ranges[i].end - address)
+            return true;
+    return false;
+}
+
 static PVH_RING0 bool is_stack(uint64_t address)
 {
     const struct pvh_state *state = &kit_pvh;
@@ -152,7 +165,8 @@ __attribute__((used)) void kit_pvh_interrupt(struct pvh_frame *frame)
         pvh_apic_wait((uint32_t)frame->rsi);
         break;
     case PVH_GATE_TIMER:
-        frame->rax = pvh_apic_timer();
+        if (is_memory(frame->rsi, sizeof(struct pvh_reading)))
+            pvh_apic_timer((struct pvh_reading *)frame->rsi);
         break;
     case PVH_GATE_PROTECT:
         frame->rax = (uint64_t)pvh_protect(frame->rsi, frame->rdx, frame->rcx);
