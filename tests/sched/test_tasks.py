@@ -216,7 +216,8 @@ def test_an_error_nobody_waits_for_comes_out_of_run(tasks: Tasks) -> None:
         task.result()
 
 
-@pytest.mark.parametrize("wish", ["soon", -1, float("nan"), True, object()], ids=repr)
+@pytest.mark.parametrize("wish", ["soon", -1, float("nan"), True, object()],
+                         ids=["word", "negative", "nan", "bool", "object"])
 def test_yielding_nonsense_is_a_type_error_in_the_task(tasks: Tasks, wish: object) -> None:
     """The mistake shows where it was made."""
     def wrong() -> Any:

@@ -29,6 +29,7 @@ STYLE = """
 .chart .base { fill: var(--base); } .chart .ours { fill: var(--ours); }
 .chart .other { fill: var(--other); } .chart .lost { fill: var(--lost); }
 .chart .line { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
+.chart .dashed { stroke-dasharray: 5 3; }
 .chart .s0 { stroke: var(--ours); } .chart .s1 { stroke: var(--other); }
 .chart .s2 { stroke: var(--third); } .chart .s3 { stroke: var(--lost); }
 .chart .f0 { fill: var(--ours); } .chart .f1 { fill: var(--other); }
@@ -213,16 +214,18 @@ def scatter(title: str, points: Sequence[Point], xform: Form, yform: Form,
 
 
 def lines(title: str, xs: Sequence[float], series: Sequence[Series], xform: Form, yform: Form,
-          labels: tuple[str, str], *, binary: bool = False, width: int = 720, height: int = 300
-          ) -> Chart:
-    """Return lines over a common x, the first one filled.
+          labels: tuple[str, str], *, binary: bool = False, filled: bool = True,
+          width: int = 720, height: int = 300) -> Chart:
+    """Return lines over a common x, from the fifth on dashed.
 
     :param xs: ascending.
     :param binary: y is bytes.
+    :param filled: whether the first one has an area below it; x then begins at 0.
     """
     known = [value for each in series for value in each.values if value is not None]
     last = xs[-1] if xs else 1
-    plane = _Plane(title, width, height, [last * part / 4 for part in range(5)],
+    least = 0 if filled or not xs else xs[0]
+    plane = _Plane(title, width, height, [least + (last - least) * part / 4 for part in range(5)],
                    units.ticks(max(known, default=1), binary), xform, yform, labels)
     body = plane.body
     for number, each in enumerate(series):
@@ -233,11 +236,11 @@ def lines(title: str, xs: Sequence[float], series: Sequence[Series], xform: Form
             else:
                 runs[-1].append(f"{plane.x(x):.1f} {plane.y(value):.1f}")
         for run in (run for run in runs if run):
-            if number == 0:
+            if number == 0 and filled:
                 begin, end = run[0].split()[0], run[-1].split()[0]
                 body.append(f'<path class="area" d="M{begin} {plane.bottom:.1f}L{"L".join(run)}'
                             f'L{end} {plane.bottom:.1f}Z"/>')
-            body.append(f'<path class="line s{number % 4}" d="M{"L".join(run)}"/>')
+            body.append(f'<path class="line s{number % 4}{_dashed(number)}" d="M{"L".join(run)}"/>')
     body += _legend([each.label for each in series], width)
     return Chart(title, width, height, "".join(body))
 
@@ -250,9 +253,16 @@ def _legend(names: Sequence[str], width: int) -> list[str]:
         x -= _LETTER * len(names[number])
         body.append(_text(x, 34, names[number]))
         x -= 14
-        body.append(f'<rect class="f{number % 4}" x="{x:.1f}" y="25" width="9" height="9"/>')
+        if number < 4:
+            body.append(f'<rect class="f{number % 4}" x="{x:.1f}" y="25" width="9" height="9"/>')
+        else:
+            body.append(f'<path class="line s{number % 4} dashed" d="M{x - 4:.1f} 30h13"/>')
         x -= 14
     return body
+
+
+def _dashed(number: int) -> str:
+    return " dashed" if number >= 4 else ""
 
 
 def columns(title: str, names: Sequence[str], values: Sequence[float], form: Form,
