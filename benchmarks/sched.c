@@ -7,7 +7,7 @@
 #include <time.h>
 #include <ucontext.h>
 
-#include <unikit/rt/x86_64/switch.h>
+#include <unikit/rt/x86_64/context.h>
 #include <unikit/sched/sched.h>
 #include <unikit/testing/virtual.h>
 
@@ -72,22 +72,22 @@ static uint64_t next_random(void)
 
 /* ---- bare switches -------------------------------------------------------------------------- */
 
-static void *here, *there;
+static struct kit_context here, there;
 
-static void bounce(void *argument)
+static void bounce(struct kit_context *self)
 {
-    (void)argument;
+    (void)self;
     for (;;)
-        kit_switch(&there, here);
+        kit_context_switch(&there, &here);
 }
 
 static double switches(void)
 {
     char *stack = aligned_alloc(64, STACK);
-    there = kit_switch_prepare(stack + STACK, bounce, NULL);
+    kit_context_make(&there, stack + STACK, bounce);
     double began = cpu_ns();
     for (int i = 0; i < SWITCHES / 2; i++)
-        kit_switch(&here, there);
+        kit_context_switch(&here, &there);
     return (cpu_ns() - began) / SWITCHES;
 }
 

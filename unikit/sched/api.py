@@ -16,9 +16,8 @@ _HERE = Path(__file__).resolve().parent
 EVENT_SOURCES = tuple(str(_HERE / name) for name in ("events.c", "timer.c"))
 """C files of deferred work and timers, for a scheduler of one's own without stacks."""
 
-THREAD_SOURCES = (*(str(_HERE / name) for name in ("thread.c", "stack.c")), *EVENT_SOURCES,
-                  str(_HERE.parent / "rt/x86_64/switch.S"))
-"""C and assembly files of tasks with stacks, for a scheduler of one's own: all but the policy."""
+THREAD_SOURCES = (*(str(_HERE / name) for name in ("thread.c", "stack.c")), *EVENT_SOURCES)
+"""C files of tasks with stacks, for a scheduler of one's own: all but the policy."""
 
 
 class Scheduler(Component):
@@ -56,12 +55,12 @@ class Threaded(Scheduler):
     """Base of the records of schedulers whose tasks have stacks: the options of those stacks."""
 
     stack: int | str = option(
-        "16K", "stack of a task, bytes, its tag of 64 bytes included", kind="size", minimum=1024,
-        maximum=1 << 40, unit="bytes")
+        "16K", "stack of a task, bytes, with what the scheduler keeps at its top", kind="size",
+        minimum=1024, maximum=1 << 40, unit="bytes")
     guard: bool | str = option(
         True, "take the page below each stack away, where the platform can; else a canary",
         kind="bool")
-    cached: int = option(64, "free stacks and task objects kept for reuse", maximum=1 << 20)
+    cached: int = option(64, "ended tasks, with their stacks, kept for reuse", maximum=1 << 20)
     measure: bool | str = option(
         False, "paint stacks to learn how deep they are used; touches all their memory",
         kind="bool")

@@ -84,6 +84,9 @@ static const struct kit_sched_ops coop_ops = {
     .stats = thread_stats,
     .check = coop_check,
     .close = coop_close,
+    .note = thread_note,
+    .attend = thread_attend,
+    .next_task = thread_next_task,
 };
 
 static int coop_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,

@@ -11,10 +11,10 @@ class Coop(Threaded):
     """Cooperative threads in FIFO round robin, each on a stack of its own.
 
     A task runs until it yields, blocks or ends; between two runs of a ready task every other ready
-    task runs at most twice. Spawn, yield, block and wake are O(1), deadlines O(log n).
+    task runs at most twice. Every operation is O(1), deadlines included.
     """
 
     id = "sched.coop"
     features = frozenset({"threads"})
     sources = ("coop.c", *THREAD_SOURCES)
-    reference = "D. B. Johnson, Priority queues with update, IPL 4(3), 1975 (timers)"
+    reference = "G. Varghese, T. Lauck, Hashed and hierarchical timing wheels, SOSP 1987 (timers)"

@@ -404,6 +404,9 @@ static const struct kit_sched_ops edf_ops = {
     .set_share = edf_set_share,
     .get_share = edf_get_share,
     .stop_ns = edf_stop_ns,
+    .note = thread_note,
+    .attend = thread_attend,
+    .next_task = thread_next_task,
 };
 
 static int edf_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,

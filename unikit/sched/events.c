@@ -30,12 +30,9 @@ void events_begin(struct events *events)
 
 static bool events_run_timers(struct events *events)
 {
-    uint64_t order = events->timers.order;
     struct kit_timer *timer;
-    bool any = false;
-    uint64_t now_ns = kit_env_now_ns(events->env);
-    while ((timer = timer_queue_due(&events->timers, now_ns, order)) != NULL) {
-        any = true;
+    bool any = timer_queue_collect(&events->timers, kit_env_now_ns(events->env));
+    while ((timer = timer_queue_due(&events->timers)) != NULL) {
         events->stats.timers++;
         timer->run(timer);
     }
@@ -69,13 +66,10 @@ uint64_t events_deadline_ns(const struct events *events)
     return events->queued != 0 ? 0 : timer_queue_first(&events->timers);
 }
 
-int events_promise(struct events *events)
+int events_reserve(struct events *events)
 {
-    int rc = timer_queue_reserve(&events->timers, events->alloc, events->promised + 1);
     events->run_timers = events_run_timers;
-    if (rc == 0)
-        events->promised++;
-    return rc;
+    return timer_queue_reserve(&events->timers, events->alloc);
 }
 
 static int events_check_list(const struct kit_list *list, size_t *left)
@@ -93,8 +87,7 @@ int events_check(const struct events *events)
 {
     size_t left = events->queued;
     if (events_check_list(&events->work, &left) != 0 ||
-        events_check_list(&events->batch, &left) != 0 || left != 0 ||
-        events->timers.capacity - events->timers.count < events->promised)
+        events_check_list(&events->batch, &left) != 0 || left != 0)
         return KIT_ECORRUPT;
     return timer_queue_check(&events->timers);
 }
@@ -122,10 +115,8 @@ bool events_cancel_work(struct kit_sched *s, struct kit_work *work)
 int events_arm(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_ns)
 {
     struct events *events = events_of(s);
-    if (timer->position == 0 &&
-        timer_queue_reserve(&events->timers, events->alloc, events->promised + 1) != 0)
+    if (events_reserve(events) != 0)
         return KIT_ENOMEM;
-    events->run_timers = events_run_timers;
     timer_queue_arm(&events->timers, timer, deadline_ns);
     return 0;
 }

@@ -15,9 +15,7 @@ struct events {
     struct kit_list work;  /* for the next turn */
     struct kit_list batch; /* of this turn, not yet run */
     size_t queued;         /* in both */
-    size_t promised; /* places in the timer queue kept free, so that a task can always sleep */
-    /* Set by whoever arms a timer or promises a place: an image that does neither does not carry
-     * the timer queue. */
+    /* Set by events_reserve: an image that never calls it does not carry the timer queue. */
     bool (*run_timers)(struct events *events);
     bool turning;
     struct kit_sched_stats stats; /* what is counted, not what is looked up */
@@ -33,8 +31,8 @@ bool events_run(struct events *events);
 bool events_end(struct events *events, bool any);
 /* When there is something to do: 0, a deadline or KIT_NEVER. */
 uint64_t events_deadline_ns(const struct events *events);
-/* Promises one more place in the timer queue. 0 or KIT_ENOMEM. */
-int events_promise(struct events *events);
+/* Makes room for any number of timers, so that a task can always sleep. 0 or KIT_ENOMEM. O(1). */
+int events_reserve(struct events *events);
 int events_check(const struct events *events);
 
 void events_post(struct kit_sched *s, struct kit_work *work);

@@ -361,6 +361,9 @@ static const struct kit_sched_ops fair_ops = {
     .set_share = fair_set_share,
     .get_share = fair_get_share,
     .stop_ns = fair_stop_ns,
+    .note = thread_note,
+    .attend = thread_attend,
+    .next_task = thread_next_task,
 };
 
 static int fair_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,

@@ -77,7 +77,8 @@ static int policy_ask(struct policy_call *call)
 {
     struct kit_policy *policy = call->policy;
     if (policy_on_task_stack(policy)) {
-        uintptr_t top = ((uintptr_t)policy->threads.context - POLICY_RED_ZONE) & ~(uintptr_t)15;
+        uintptr_t top =
+            ((uintptr_t)policy->threads.context.stack - POLICY_RED_ZONE) & ~(uintptr_t)15;
         kit_switch(&call->back, kit_switch_prepare((void *)top, policy_visit, call));
     } else {
         call->result = call->function(call);

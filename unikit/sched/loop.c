@@ -5,7 +5,7 @@
  * driven by events the fastest.
  *
  * A task is in one list: ready, batch (ready when the turn began) or finished (not joined yet).
- * Cost: every operation O(1) but timers (timer.c); one allocation per task of 72 bytes. */
+ * Cost: every operation O(1); one allocation per task of 72 bytes. */
 #include <unikit/rt/assert.h>
 #include <unikit/sched/events.h>
 

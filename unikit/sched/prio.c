@@ -233,6 +233,9 @@ static const struct kit_sched_ops prio_ops = {
     .get_share = prio_get_share,
     .depend = prio_depend,
     .stop_ns = prio_stop_ns,
+    .note = thread_note,
+    .attend = thread_attend,
+    .next_task = thread_next_task,
 };
 
 static int prio_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,

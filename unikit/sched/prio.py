@@ -12,7 +12,7 @@ class Prio(Threaded):
 
     When a task stops, the one that runs next has the highest priority that is ready; lower ones may
     wait for ever. A task that holds a mutex runs with the highest priority that waits for it,
-    through any number of others. Picking is O(1), deadlines O(log n).
+    through any number of others. Picking and deadlines are O(1).
     """
 
     id = "sched.prio"

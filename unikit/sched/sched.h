@@ -23,6 +23,7 @@
 /* cdef: begin */
 struct kit_sched;
 struct kit_task;
+struct kit_wait; /* of sync.h */
 
 enum {
     KIT_SCHED_ABI = 1,
@@ -62,6 +63,7 @@ struct kit_timer {
     uint64_t deadline_ns;
     void (*run)(struct kit_timer *timer);
     size_t position; /* the scheduler's; 0: not armed */
+    struct kit_timer *next, *previous;
 };
 
 struct kit_task_spec {
@@ -76,7 +78,27 @@ struct kit_task_spec {
 
 enum {
     KIT_TASK_DETACHED = 1, /* nobody joins: freed on exit */
-    KIT_TASK_ANYWHERE = 2  /* may run on any processor (KIT_SCHED_CPUS) */
+    KIT_TASK_ANYWHERE = 2, /* may run on any processor (KIT_SCHED_CPUS) */
+    KIT_TASK_CONTROL = 4   /* changes the control words of SSE or x87 (rounding): they are kept for
+                            * it, and from others. Else they are the image's, and a task that
+                            * changes them MUST put them back before it yields or blocks */
+};
+
+enum kit_task_state {
+    KIT_TASK_READY,
+    KIT_TASK_RUNNING,
+    KIT_TASK_BLOCKED,
+    KIT_TASK_JOINING,
+    KIT_TASK_ENDED /* and not joined yet */
+};
+
+/* What a task does, for people. Pointers are good until the task runs again. */
+struct kit_task_info {
+    const char *name;
+    uint32_t state;               /* enum kit_task_state */
+    uint64_t deadline_ns;         /* of its block or join; KIT_NEVER: none */
+    struct kit_task *joins;       /* while JOINING */
+    const struct kit_wait *waits; /* what it said by note(); NULL: nothing */
 };
 
 struct kit_sched_stats {
@@ -105,10 +127,10 @@ struct kit_sched_ops {
     void (*post)(struct kit_sched *s, struct kit_work *work);
     /* Takes work out of the queue; false if it was not in it. */
     bool (*cancel_work)(struct kit_sched *s, struct kit_work *work);
-    /* (Re)arms a timer. 0 or KIT_ENOMEM (never for one that is armed). Equal deadlines fire in
-     * order of arming; a deadline in the past counts as now. Cost: see the component. */
+    /* (Re)arms a timer, O(1). 0 or KIT_ENOMEM (for the first timer of a scheduler alone). Equal
+     * deadlines fire in order of arming; a deadline in the past counts as now. */
     int (*arm)(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_ns);
-    /* Disarms a timer; false if it was not armed. */
+    /* Disarms a timer, O(1); false if it was not armed. */
     bool (*cancel)(struct kit_sched *s, struct kit_timer *timer);
     /* Creates a task, ready to run. 0 and *out (NULL allowed for a detached task); KIT_ENOMEM,
      * KIT_EINVAL. A task that is not detached MUST be joined. */
@@ -149,6 +171,17 @@ struct kit_sched_ops {
      * of its slice or budget, or to what may make a more urgent task ready. KIT_NEVER: there is
      * nobody to yield to, and nothing to wait for. */
     uint64_t (*stop_ns)(const struct kit_sched *s);
+    /* optional: what the running task is about to wait for, to be told in reports; NULL: it waits
+     * no longer. sync.h says so of its own accord. */
+    void (*note)(struct kit_sched *s, const struct kit_wait *wait);
+    /* optional: `on`: when `task` ends it wakes the running task. 0; KIT_EAGAIN: it has ended
+     * already; KIT_EINVAL: the running task itself, or one that is detached or has a joiner.
+     * Not `on`: takes that back; MUST be called before the task is joined. */
+    int (*attend)(struct kit_sched *s, struct kit_task *task, bool on);
+    /* optional: the task behind `after` (NULL: the first) in some order that stays while none comes
+     * or goes, and what it does; NULL: that was the last. */
+    struct kit_task *(*next_task)(const struct kit_sched *s, const struct kit_task *after,
+                                  struct kit_task_info *out);
 };
 
 struct kit_sched {
@@ -287,6 +320,27 @@ KIT_INLINE void kit_sched_depend(struct kit_sched *s, struct kit_task *task, str
 {
     if (KIT_SCHED_OPS(s)->depend)
         KIT_SCHED_OPS(s)->depend(s, task, on);
+}
+
+/* Nothing, where nobody remembers it. */
+KIT_INLINE void kit_sched_note(struct kit_sched *s, const struct kit_wait *wait)
+{
+    if (KIT_SCHED_OPS(s)->note)
+        KIT_SCHED_OPS(s)->note(s, wait);
+}
+
+/* KIT_ENOTSUP: tasks have no stacks. */
+KIT_INLINE int kit_sched_attend(struct kit_sched *s, struct kit_task *task, bool on)
+{
+    return KIT_SCHED_OPS(s)->attend ? KIT_SCHED_OPS(s)->attend(s, task, on) : KIT_ENOTSUP;
+}
+
+/* NULL where nobody can tell. */
+KIT_INLINE struct kit_task *kit_sched_next_task(const struct kit_sched *s,
+                                                const struct kit_task *after,
+                                                struct kit_task_info *out)
+{
+    return KIT_SCHED_OPS(s)->next_task ? KIT_SCHED_OPS(s)->next_task(s, after, out) : NULL;
 }
 /* cdef: end */
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Stacks of tasks.
  *
- *     base                                                  base + size
- *     | guard page | canary, painted ...  <- used by calls | tag, 64 bytes |
+ *     base                                                                base + size
+ *     | guard page | canary, painted ...  <- used by calls | owner's | colour | tag, 64 bytes |
  *
  * The lowest page is taken away where the environment can do that: an overflow then faults at once,
  * and the platform finds the task's name by the tag. Where it cannot, the lowest word is a canary,
@@ -10,26 +10,44 @@
  * late. Painting (option `measure`) writes the whole stack once, when it is made, and therefore
  * makes all of its pages real.
  *
- * Cost: a kept stack O(1); a new one an allocation, and one page_protect() if guarded. */
+ * All stacks of a page's alignment would have their busiest lines in the same few sets of the
+ * cache, and 16 tasks would push each other out of it. So in stacks that have room for it what lies
+ * below the tag is moved down by 0 to 7 pairs of lines, in turn (the «colour»).
+ *
+ * Cost: an allocation, and one page_protect() if guarded. */
 #include <unikit/rt/assert.h>
 #include <unikit/rt/bits.h>
 #include <unikit/sched/stack.h>
 
-enum { STACK_SIZE_MIN = 1024, STACK_ALIGN = 64, STACK_PAINT = 0xa5, STACK_CANARY_BYTES = 8 };
+enum { STACK_SIZE_MIN = 1024, STACK_USABLE_MIN = 512, STACK_ALIGN = 64 };
+enum { STACK_PAINT = 0xa5, STACK_CANARY_BYTES = 8 };
+enum { STACK_COLOURS = 8, STACK_COLOUR_BYTES = 128, STACK_COLOURED_MIN = 8192 };
 #define STACK_SIZE_MAX ((size_t)1 << 40)
 #define STACK_PAINTED UINT64_C(0xa5a5a5a5a5a5a5a5)
-#define STACK_CANARY UINT64_C(0x9d1f0b5e63c7a842)
 
 static size_t stack_align(const struct stack_pool *pool)
 {
     return pool->guard ? KIT_STACK_PAGE : STACK_ALIGN;
 }
 
-/* Bytes of the block that gives `size` usable ones. */
-static size_t stack_block_size(const struct stack_pool *pool, size_t size)
+/* Bytes that the tag, the owner, the colour and the canary take from a stack of `size` bytes. */
+static size_t stack_overhead(size_t size, size_t room)
 {
-    size_t inner = size + sizeof(struct kit_stack_tag) + STACK_CANARY_BYTES;
-    return kit_align_up(inner, stack_align(pool)) + (pool->guard ? KIT_STACK_PAGE : 0);
+    size_t colours =
+        room != 0 && size >= STACK_COLOURED_MIN ? STACK_COLOUR_BYTES * (STACK_COLOURS - 1) : 0;
+    return sizeof(struct kit_stack_tag) + STACK_CANARY_BYTES + room + colours;
+}
+
+/* Bytes of the block for a stack of `size` bytes, overhead included. */
+static size_t stack_block(const struct stack_pool *pool, size_t size)
+{
+    return kit_align_up(size, stack_align(pool)) + (pool->guard ? KIT_STACK_PAGE : 0);
+}
+
+size_t stack_usable(const struct stack_pool *pool, size_t room)
+{
+    size_t overhead = stack_overhead(pool->size, room);
+    return pool->size > overhead + STACK_USABLE_MIN ? pool->size - overhead : STACK_USABLE_MIN;
 }
 
 int stack_pool_open(struct stack_pool *pool, runtime_environment_t *env, struct kit_alloc *alloc,
@@ -39,7 +57,7 @@ int stack_pool_open(struct stack_pool *pool, runtime_environment_t *env, struct 
         return KIT_EINVAL;
     *pool = (struct stack_pool){.env = env,
                                 .alloc = alloc,
-                                .size = size - sizeof(struct kit_stack_tag) - STACK_CANARY_BYTES,
+                                .size = size,
                                 .limit = limit,
                                 .guard = guard && KIT_ENV_HAS(env, page_protect),
                                 .measure = measure};
@@ -56,7 +74,8 @@ bool stack_intact(const struct kit_stack_tag *stack)
     return stack->guard != 0 || *stack_canary(stack) == STACK_CANARY;
 }
 
-_Noreturn void stack_overflowed(const struct kit_stack_tag *stack, char message[STACK_MESSAGE])
+__attribute__((cold)) _Noreturn void stack_overflowed(const struct kit_stack_tag *stack,
+                                                      char message[STACK_MESSAGE])
 {
     static const char before[] = "stack overflow in task '";
     size_t length = strlen(stack->name);
@@ -66,18 +85,43 @@ _Noreturn void stack_overflowed(const struct kit_stack_tag *stack, char message[
     kit_panic(message);
 }
 
-static void stack_set_name(struct kit_stack_tag *stack, const char *name)
+/* Eight bytes at a time, as long as they lie in one page with the first of them: what is read
+ * behind the end of the name then exists, and is cut off. */
+void stack_set_name(struct kit_stack_tag *stack, const char *name)
 {
+    enum { WORD = 8, LAST = sizeof(stack->name) - 1 };
     size_t i = 0;
     if (name == NULL || name[0] == 0)
         name = "(unnamed)";
-    for (; i < sizeof(stack->name) - 1 && name[i] != 0; i++)
+#ifndef __SANITIZE_ADDRESS__ /* which would call that an overrun */
+    for (; i <= LAST && ((uintptr_t)(name + i) & (KIT_STACK_PAGE - 1)) <= KIT_STACK_PAGE - WORD;
+         i += WORD) {
+        uint64_t word;
+        memcpy(&word, name + i, WORD);
+        uint64_t ends =
+            (word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080);
+        if (ends != 0)
+            word &= (ends & (0 - ends)) - 1; /* the lowest mark is right, and is above all text */
+        memcpy(stack->name + i, &word, WORD);
+        if (ends != 0)
+            return;
+    }
+#endif
+    for (; i < LAST && name[i] != 0; i++)
         stack->name[i] = name[i];
-    stack->name[i] = 0;
+    stack->name[i < LAST ? i : LAST] = 0;
 }
 
-static struct kit_stack_tag *stack_make(struct stack_pool *pool, size_t block)
+struct kit_stack_tag *stack_make(struct stack_pool *pool, size_t size, size_t room, void **owner)
 {
+    if (size > STACK_SIZE_MAX)
+        return NULL;
+    if (size == 0)
+        size = stack_usable(pool, room);
+    else if (size < STACK_SIZE_MIN)
+        size = STACK_SIZE_MIN;
+    size += stack_overhead(size, room);
+    size_t block = stack_block(pool, size);
     uint8_t *base = kit_alloc_alloc(pool->alloc, block, stack_align(pool));
     if (base == NULL)
         return NULL;
@@ -85,35 +129,19 @@ static struct kit_stack_tag *stack_make(struct stack_pool *pool, size_t block)
     *stack = (struct kit_stack_tag){.magic = KIT_STACK_MAGIC, .size = block};
     if (pool->guard && kit_env_page_protect(pool->env, base, KIT_STACK_PAGE, KIT_PAGE_NONE) == 0)
         stack->guard = (uintptr_t)base;
+    size_t colour = room != 0 && size >= STACK_COLOURED_MIN ? pool->made++ % STACK_COLOURS : 0;
+    uint8_t *top = (uint8_t *)stack - colour * STACK_COLOUR_BYTES - room;
     uint8_t *end = (uint8_t *)stack_end(stack);
     if (pool->measure)
-        memset(end, STACK_PAINT, (size_t)((uint8_t *)stack - end));
+        memset(end, STACK_PAINT, (size_t)(top - end));
     if (stack->guard == 0)
         *stack_canary(stack) = STACK_CANARY;
+    memset(top, 0, room);
+    *owner = top;
     return stack;
 }
 
-struct kit_stack_tag *stack_get(struct stack_pool *pool, size_t size, const char *name)
-{
-    struct kit_stack_tag *stack = pool->free;
-    if (size > STACK_SIZE_MAX)
-        return NULL;
-    if (size == 0)
-        size = pool->size;
-    if (size <= pool->size && stack != NULL) {
-        pool->free = stack->next;
-        pool->cached--;
-    } else {
-        size_t least = STACK_SIZE_MIN;
-        stack = stack_make(pool, stack_block_size(pool, size > least ? size : least));
-        if (stack == NULL)
-            return NULL;
-    }
-    stack_set_name(stack, name);
-    return stack;
-}
-
-static void stack_destroy(struct stack_pool *pool, struct kit_stack_tag *stack)
+void stack_destroy(struct stack_pool *pool, struct kit_stack_tag *stack)
 {
     size_t size = stack->size;
     uint8_t *base = (uint8_t *)(stack + 1) - size;
@@ -124,22 +152,44 @@ static void stack_destroy(struct stack_pool *pool, struct kit_stack_tag *stack)
     kit_alloc_free(pool->alloc, base, size, stack_align(pool));
 }
 
-size_t stack_depth(const struct kit_stack_tag *stack)
+size_t stack_depth_below(const struct kit_stack_tag *stack, const void *top)
 {
-    const uint64_t *top = (const uint64_t *)stack;
     const uint64_t *at = (const uint64_t *)stack_end(stack) + 1; /* above the canary */
-    while (at < top && *at == STACK_PAINTED)
+    while (at < (const uint64_t *)top && *at == STACK_PAINTED)
         at++;
-    return (size_t)(top - at) * sizeof(*at);
+    return (size_t)((const uint64_t *)top - at) * sizeof(*at);
+}
+
+void stack_measure(struct stack_pool *pool, const struct kit_stack_tag *stack, const void *top)
+{
+    if (!pool->measure)
+        return;
+    size_t depth = stack_depth_below(stack, top);
+    pool->peak = depth > pool->peak ? depth : pool->peak;
+}
+
+/* ---- kept for reuse ------------------------------------------------------------------------- */
+
+struct kit_stack_tag *stack_get(struct stack_pool *pool, size_t size, const char *name)
+{
+    struct kit_stack_tag *stack = pool->free;
+    void *top;
+    if (size <= stack_usable(pool, 0) && stack != NULL) {
+        pool->free = stack->next;
+        pool->cached--;
+    } else {
+        stack = stack_make(pool, size, 0, &top);
+        if (stack == NULL)
+            return NULL;
+    }
+    stack_set_name(stack, name);
+    return stack;
 }
 
 void stack_put(struct stack_pool *pool, struct kit_stack_tag *stack)
 {
-    if (pool->measure) {
-        size_t depth = stack_depth(stack);
-        pool->peak = depth > pool->peak ? depth : pool->peak;
-    }
-    if (stack->size != stack_block_size(pool, pool->size) || pool->cached >= pool->limit) {
+    stack_measure(pool, stack, stack);
+    if (stack->size != stack_block(pool, pool->size) || pool->cached >= pool->limit) {
         stack_destroy(pool, stack);
         return;
     }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* Tasks with stacks: life cycle, block and wake, join, on any policy (thread.h).
  *
- * A task that stops running picks its successor itself and switches to it directly; when the policy
- * has none left for this turn it switches back to turn(). A task that ends goes back to turn() in
- * any case, because nobody can free the stack it stands on.
+ * A task that stops running or ends picks its successor itself and switches to it directly; when
+ * the policy has none left for this turn it switches back to turn(). So does a task that ends and
+ * whose memory is to be freed, because nobody can free the stack it stands on; mostly it is kept,
+ * and then needs nothing but a place in a list.
  *
  * wake() leaves a permit (`woken`) that one block() takes, so a wake that comes before the block is
- * not lost. A block or join with a deadline arms the task's own timer; its place in the timer queue
- * was promised when the task was made, so sleeping never fails for lack of memory.
+ * not lost. A block or join with a deadline arms the task's own timer, in a queue that was made
+ * with the first task, so sleeping never fails for lack of memory.
  *
- * Cost: spawn (with a kept stack and object), join, block, wake, yield: O(1) plus the policy, plus
- * the timer queue for a deadline. */
+ * Cost: spawn (with a spare task), join, block, wake, yield: O(1) plus the policy. */
 #include <unikit/rt/assert.h>
-#include <unikit/rt/x86_64/switch.h>
+#include <unikit/rt/bits.h>
 #include <unikit/sched/thread.h>
 
 /* ---- switching ---------------------------------------------------------------------------- */
@@ -29,7 +29,7 @@ static void thread_leave(void **fake_stack, const struct kit_task *to, const str
         __sanitizer_start_switch_fiber(fake_stack, t->stack, t->stack_size);
     else
         __sanitizer_start_switch_fiber(fake_stack, (const void *)stack_end(to->stack),
-                                       (uintptr_t)to->stack - stack_end(to->stack));
+                                       (uintptr_t)to - stack_end(to->stack));
 }
 
 static void thread_arrive(void *fake_stack, struct threads *t)
@@ -45,31 +45,31 @@ static void thread_arrive(void *fake_stack, struct threads *t)
 }
 
 /* What dropped or ended frames left poisoned must not hurt the stack's next user. */
-static void thread_clean(struct kit_stack_tag *stack)
+static void thread_clean(const struct kit_task *task)
 {
-    __asan_unpoison_memory_region((const void *)stack_end(stack),
-                                  (uintptr_t)stack - stack_end(stack));
+    __asan_unpoison_memory_region((const void *)stack_end(task->stack),
+                                  (uintptr_t)task - stack_end(task->stack));
 }
 
 #define THREAD_LEAVE(from, to, t) thread_leave(&(from)->fake_stack, to, t)
-#define THREAD_LEAVE_FOR_EVER(t) thread_leave(NULL, NULL, t)
+#define THREAD_LEAVE_FOR_EVER(to, t) thread_leave(NULL, to, t)
 #define THREAD_ARRIVE(at, t) thread_arrive((at)->fake_stack, t)
 #define THREAD_ARRIVE_FIRST(t) thread_arrive(NULL, t)
 #define THREAD_FROM_TURN(t) ((t)->from_turn = true)
 #else
 #define THREAD_LEAVE(from, to, t) ((void)0)
-#define THREAD_LEAVE_FOR_EVER(t) ((void)0)
+#define THREAD_LEAVE_FOR_EVER(to, t) ((void)0)
 #define THREAD_ARRIVE(at, t) ((void)0)
 #define THREAD_ARRIVE_FIRST(t) ((void)0)
 #define THREAD_FROM_TURN(t) ((void)0)
-#define thread_clean(stack) ((void)(stack))
+#define thread_clean(task) ((void)(task))
 #endif
 
 /* By the running task. */
 static void thread_check_stack(struct threads *t, const struct kit_task *task)
 {
-    if (KIT_UNLIKELY((uintptr_t)__builtin_frame_address(0) < stack_end(task->stack) ||
-                     !stack_intact(task->stack)))
+    if (task->canary != 0 && KIT_UNLIKELY((uintptr_t)__builtin_frame_address(0) < task->canary ||
+                                          *(const uint64_t *)task->canary != STACK_CANARY))
         stack_overflowed(task->stack, t->message);
 }
 
@@ -86,18 +86,21 @@ static void thread_stop(struct threads *t, struct kit_task *task)
 {
     thread_check_stack(t, task);
     struct kit_task *next = thread_policy_next(t);
-    if (next == NULL) {
-        t->current = NULL;
-        THREAD_LEAVE(task, NULL, t);
-        kit_switch(&task->context, t->context);
-    } else {
+    if (next != NULL)
         thread_enter(t, next);
-        if (next == task)
-            return;
-        THREAD_LEAVE(task, next, t);
-        kit_switch(&task->context, next->context);
+    else
+        t->current = NULL;
+    if (next == task)
+        return;
+    if (KIT_UNLIKELY(task->flags & KIT_TASK_CONTROL)) {
+        task->control = kit_control_read();
+        kit_control_write(t->control);
     }
+    THREAD_LEAVE(task, next, t);
+    kit_context_switch(&task->context, next != NULL ? &next->context : &t->context);
     THREAD_ARRIVE(task, t);
+    if (KIT_UNLIKELY(task->flags & KIT_TASK_CONTROL))
+        kit_control_write(task->control);
 }
 
 static void thread_make_ready(struct threads *t, struct kit_task *task)
@@ -113,8 +116,9 @@ static void thread_timed_out(struct kit_timer *timer)
 {
     struct kit_task *task = KIT_CONTAINER_OF(timer, struct kit_task, timer);
     struct threads *t = task->threads;
-    t->events.promised++; /* the place it had is free for its next sleep */
-    t->events.stats.timers--;
+    t->asleep--;
+    t->events.stats.timers--; /* that one is not the application's */
+    task->joins = NULL;
     thread_make_ready(t, task);
 }
 
@@ -124,15 +128,16 @@ static void thread_sleep(struct threads *t, struct kit_task *task, uint32_t stat
     task->state = state;
     if (deadline_ns != KIT_NEVER) {
         timer_queue_arm(&t->events.timers, &task->timer, deadline_ns);
-        t->events.promised--;
+        t->asleep++;
     }
     thread_stop(t, task);
 }
 
 static void thread_rouse(struct threads *t, struct kit_task *task)
 {
+    task->joins = NULL;
     if (timer_queue_cancel(&t->events.timers, &task->timer))
-        t->events.promised++;
+        t->asleep--;
     thread_make_ready(t, task);
 }
 
@@ -173,22 +178,47 @@ struct kit_task *thread_current(const struct kit_sched *s)
 
 /* ---- life cycle ----------------------------------------------------------------------------- */
 
-static void thread_free(struct threads *t, struct kit_task *task)
+/* Keeps a task that ended for the next spawn; false: there are enough, or it is an odd one. */
+static bool thread_keep(struct threads *t, struct kit_task *task)
 {
+    stack_measure(&t->stacks, task->stack, task);
+    if (!task->standard || t->spares >= t->limit)
+        return false;
+    task->state = THREAD_SPARE;
+    task->next = t->spare;
+    t->spare = task;
+    t->spares++;
+    return true;
+}
+
+static void thread_destroy(struct threads *t, struct kit_task *task)
+{
+    thread_clean(task);
     kit_list_remove(&task->all);
     t->known--;
-    if (t->spares < t->stacks.limit) {
-        kit_list_push_front(&t->spare, &task->all);
-        t->spares++;
-        return;
-    }
-    kit_alloc_free(t->events.alloc, task, t->task_size, alignof(struct kit_task));
+    stack_destroy(&t->stacks, task->stack);
+}
+
+/* Not by the task itself. */
+static void thread_free(struct threads *t, struct kit_task *task)
+{
+    if (!thread_keep(t, task))
+        thread_destroy(t, task);
+}
+
+static void thread_tell_joiner(struct threads *t, struct kit_task *task)
+{
+    struct kit_task *joiner = task->joiner;
+    if (joiner->joins == task)
+        thread_rouse(t, joiner);
+    else
+        thread_wake(&t->events.base, joiner);
 }
 
 void thread_exit(struct kit_sched *s)
 {
     struct threads *t = threads_of(s);
-    struct kit_task *task = t->current;
+    struct kit_task *task = t->current, *next = NULL;
     if (task == NULL)
         kit_panic("sched: exit() outside a task");
     thread_check_stack(t, task);
@@ -196,33 +226,29 @@ void thread_exit(struct kit_sched *s)
     if (t->retire != NULL)
         t->retire(t, task);
     t->alive--;
-    t->events.promised--;
     if (task->joiner != NULL)
-        thread_rouse(t, task->joiner);
-    t->current = NULL;
-    t->ended = task;
-    THREAD_LEAVE_FOR_EVER(t);
-    kit_switch(&task->context, t->context);
+        thread_tell_joiner(t, task);
+    if (task->flags & KIT_TASK_CONTROL)
+        kit_control_write(t->control);
+    if ((task->flags & KIT_TASK_DETACHED) && !thread_keep(t, task))
+        t->ended = task;
+    else
+        next = thread_policy_next(t);
+    if (next != NULL)
+        thread_enter(t, next);
+    else
+        t->current = NULL;
+    THREAD_LEAVE_FOR_EVER(next, t);
+    kit_context_switch(&task->context, next != NULL ? &next->context : &t->context);
     kit_panic("sched: a task that ended runs again");
 }
 
-static void thread_main(void *argument)
+static void thread_main(struct kit_context *context)
 {
-    struct kit_task *task = argument;
+    struct kit_task *task = KIT_CONTAINER_OF(context, struct kit_task, context);
     THREAD_ARRIVE_FIRST(task->threads);
     task->entry(task->argument);
     thread_exit(&task->threads->events.base);
-}
-
-static void thread_bury(struct threads *t)
-{
-    struct kit_task *task = t->ended;
-    t->ended = NULL;
-    thread_clean(task->stack);
-    stack_put(&t->stacks, task->stack);
-    task->stack = NULL;
-    if (task->flags & KIT_TASK_DETACHED)
-        thread_free(t, task);
 }
 
 bool thread_turn(struct kit_sched *s)
@@ -238,10 +264,12 @@ bool thread_turn(struct kit_sched *s)
         thread_enter(t, task);
         THREAD_FROM_TURN(t);
         THREAD_LEAVE(t, task, t);
-        kit_switch(&t->context, task->context);
+        kit_context_switch(&t->context, &task->context);
         THREAD_ARRIVE(t, t);
-        if (t->ended != NULL)
-            thread_bury(t);
+        if (t->ended != NULL) {
+            thread_destroy(t, t->ended);
+            t->ended = NULL;
+        }
     }
     return events_end(&t->events, any);
 }
@@ -252,60 +280,64 @@ uint64_t thread_deadline_ns(struct kit_sched *s)
     return t->ready != 0 ? 0 : events_deadline_ns(&t->events);
 }
 
-/* The object of a new task; NULL: out of memory. */
-static struct kit_task *thread_object(struct threads *t)
+/* A new task object on a new stack; NULL: out of memory. */
+static struct kit_task *thread_make(struct threads *t, size_t stack_size)
 {
-    struct kit_list *link = kit_list_pop_front(&t->spare);
-    if (link == NULL)
-        return kit_alloc_alloc(t->events.alloc, t->task_size, alignof(struct kit_task));
-    t->spares--;
-    return KIT_CONTAINER_OF(link, struct kit_task, all);
+    size_t room = kit_align_up(t->task_size, 64);
+    void *object;
+    bool standard = stack_size == 0 || stack_size == stack_usable(&t->stacks, room);
+    if (events_reserve(&t->events) != 0)
+        return NULL;
+    struct kit_stack_tag *stack = stack_make(&t->stacks, standard ? 0 : stack_size, room, &object);
+    if (stack == NULL)
+        return NULL;
+    struct kit_task *task = object;
+    task->threads = t;
+    task->stack = stack;
+    task->canary = stack->guard != 0 ? 0 : stack_end(stack);
+    task->standard = standard;
+    task->timer.run = thread_timed_out;
+    kit_list_init(&task->link);
+    kit_list_push_back(&t->all, &task->all);
+    t->known++;
+    return task;
 }
 
-/* Gives a new task its stack, the policy's consent and its place in the timer queue. 0 or an error
- * of spawn. */
-static int thread_equip(struct threads *t, struct kit_task *task, const struct kit_task_spec *spec)
+static struct kit_task *thread_object(struct threads *t, size_t stack_size)
 {
-    task->stack = stack_get(&t->stacks, spec->stack_size, spec->name);
-    if (task->stack == NULL)
-        return KIT_ENOMEM;
-    int rc = t->admit != NULL ? t->admit(t, task, spec) : 0;
-    if (rc == 0) {
-        rc = events_promise(&t->events);
-        if (rc == 0)
-            return 0;
-        if (t->retire != NULL)
-            t->retire(t, task);
-    }
-    stack_put(&t->stacks, task->stack);
-    return rc;
+    struct kit_task *task = t->spare;
+    if (task == NULL ||
+        (stack_size != 0 && stack_size > stack_usable(&t->stacks, kit_align_up(t->task_size, 64))))
+        return thread_make(t, stack_size);
+    t->spare = task->next;
+    t->spares--;
+    thread_clean(task);
+    return task;
 }
 
 int thread_spawn(struct kit_sched *s, const struct kit_task_spec *spec, struct kit_task **out)
 {
     struct threads *t = threads_of(s);
-    if (spec->entry == NULL || (spec->flags & ~(uint32_t)KIT_TASK_DETACHED) != 0 ||
+    if (spec->entry == NULL ||
+        (spec->flags & ~(uint32_t)(KIT_TASK_DETACHED | KIT_TASK_CONTROL)) != 0 ||
         (out == NULL && !(spec->flags & KIT_TASK_DETACHED)))
         return KIT_EINVAL;
-    struct kit_task *task = thread_object(t);
+    struct kit_task *task = thread_object(t, spec->stack_size);
     if (task == NULL)
         return KIT_ENOMEM;
-    *task = (struct kit_task){.threads = t,
-                              .flags = spec->flags,
-                              .timer = {.run = thread_timed_out},
-                              .entry = spec->entry,
-                              .argument = spec->argument,
-                              .name = spec->name,
-                              .priority = spec->priority};
-    kit_list_init(&task->link);
-    kit_list_push_back(&t->all, &task->all);
-    t->known++;
-    int rc = thread_equip(t, task, spec);
+    task->state = THREAD_FINISHED;
+    task->flags = spec->flags;
+    task->priority = spec->priority;
+    int rc = t->admit != NULL ? t->admit(t, task, spec) : 0;
     if (rc != 0) {
         thread_free(t, task);
         return rc;
     }
-    task->context = kit_switch_prepare(task->stack, thread_main, task);
+    task->entry = spec->entry;
+    task->argument = spec->argument;
+    task->woken = false;
+    kit_context_make(&task->context, task, thread_main);
+    stack_set_name(task->stack, spec->name);
     t->alive++;
     t->events.stats.spawned++;
     thread_make_ready(t, task);
@@ -324,12 +356,29 @@ int thread_join(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns
         if (self == NULL)
             return KIT_EAGAIN;
         task->joiner = self;
+        self->joins = task;
         thread_sleep(t, self, THREAD_JOINING, deadline_ns);
         task->joiner = NULL;
         if (task->state != THREAD_FINISHED)
             return KIT_ETIMEDOUT;
     }
     thread_free(t, task);
+    return 0;
+}
+
+int thread_attend(struct kit_sched *s, struct kit_task *task, bool on)
+{
+    struct kit_task *self = threads_of(s)->current;
+    if (!on) {
+        if (task->joiner == self)
+            task->joiner = NULL;
+        return 0;
+    }
+    if (self == NULL || task == self || (task->flags & KIT_TASK_DETACHED) || task->joiner != NULL)
+        return KIT_EINVAL;
+    if (task->state == THREAD_FINISHED)
+        return KIT_EAGAIN;
+    task->joiner = self;
     return 0;
 }
 
@@ -341,43 +390,77 @@ void thread_stats(const struct kit_sched *s, struct kit_sched_stats *out)
     *out = t->events.stats;
     out->tasks = t->alive;
     out->runnable = t->ready;
-    out->armed = t->events.timers.count - (t->alive - t->events.promised);
+    out->armed = t->events.timers.count - t->asleep;
     out->stack_peak = t->stacks.peak;
     if (!t->stacks.measure)
         return;
     for (const struct kit_list *link = t->all.next; link != &t->all; link = link->next) {
         const struct kit_task *task = KIT_CONTAINER_OF(link, struct kit_task, all);
-        size_t depth = task->stack != NULL ? stack_depth(task->stack) : 0;
+        size_t depth = stack_depth_below(task->stack, task);
         out->stack_peak = depth > out->stack_peak ? depth : out->stack_peak;
     }
 }
 
+void thread_note(struct kit_sched *s, const struct kit_wait *wait)
+{
+    struct kit_task *task = threads_of(s)->current;
+    if (task != NULL)
+        task->waits = wait;
+}
+
+struct kit_task *thread_next_task(const struct kit_sched *s, const struct kit_task *after,
+                                  struct kit_task_info *out)
+{
+    static const uint32_t states[] = {[THREAD_READY] = KIT_TASK_READY,
+                                      [THREAD_RUNNING] = KIT_TASK_RUNNING,
+                                      [THREAD_BLOCKED] = KIT_TASK_BLOCKED,
+                                      [THREAD_JOINING] = KIT_TASK_JOINING,
+                                      [THREAD_FINISHED] = KIT_TASK_ENDED};
+    const struct threads *t = (const struct threads *)(const void *)s;
+    const struct kit_list *link = after == NULL ? t->all.next : after->all.next;
+    for (; link != &t->all; link = link->next) {
+        struct kit_task *task = KIT_CONTAINER_OF(link, struct kit_task, all);
+        if (task->state == THREAD_SPARE)
+            continue;
+        *out = (struct kit_task_info){
+            .name = task->stack->name,
+            .state = states[task->state],
+            .deadline_ns = task->timer.position != 0 ? task->timer.deadline_ns : KIT_NEVER,
+            .joins = task->joins,
+            .waits = task->waits};
+        return task;
+    }
+    return NULL;
+}
+
 static bool thread_sound(const struct threads *t, const struct kit_task *task)
 {
-    bool finished = task->state == THREAD_FINISHED;
     bool sleeping = task->state == THREAD_BLOCKED || task->state == THREAD_JOINING;
-    return task->threads == t && task->state <= THREAD_FINISHED &&
+    return task->threads == t && task->state <= THREAD_SPARE &&
            (task->timer.position == 0 || sleeping) &&
            (task->state != THREAD_RUNNING || task == t->current) &&
            (task->state != THREAD_BLOCKED || !task->woken) &&
-           (finished ? task->stack == NULL || task == t->ended
-                     : task->stack->magic == KIT_STACK_MAGIC && stack_intact(task->stack));
+           (task->joins != NULL) == (task->state == THREAD_JOINING) &&
+           task->stack->magic == KIT_STACK_MAGIC && stack_intact(task->stack);
 }
 
 int threads_check(const struct threads *t)
 {
-    size_t left = t->known, alive = 0, ready = 0, asleep = 0;
+    size_t left = t->known, count[THREAD_SPARE + 1] = {0}, asleep = 0, spares = 0;
     const struct kit_list *link = t->all.next;
     for (; link != &t->all && left > 0; link = link->next, left--) {
         const struct kit_task *task = KIT_CONTAINER_OF(link, struct kit_task, all);
         if (link->next->prev != link || !thread_sound(t, task))
             return KIT_ECORRUPT;
-        alive += task->state != THREAD_FINISHED;
-        ready += task->state == THREAD_READY;
+        count[task->state]++;
         asleep += task->timer.position != 0;
     }
-    if (link != &t->all || left != 0 || alive != t->alive || ready != t->ready ||
-        t->events.promised + asleep != alive)
+    for (const struct kit_task *task = t->spare; task != NULL && spares <= t->known;
+         task = task->next)
+        spares += task->state == THREAD_SPARE && task->standard;
+    if (link != &t->all || left != 0 || count[THREAD_SPARE] != t->spares || spares != t->spares ||
+        t->alive + count[THREAD_FINISHED] + spares != t->known || count[THREAD_READY] != t->ready ||
+        asleep != t->asleep)
         return KIT_ECORRUPT;
     return events_check(&t->events);
 }
@@ -387,29 +470,17 @@ int threads_open(struct threads *t, runtime_environment_t *env, struct kit_alloc
 {
     memset(t, 0, sizeof(*t));
     t->task_size = sizeof(struct kit_task);
+    t->limit = cached;
+    t->control = kit_control_read();
     events_open(&t->events, env, alloc);
     kit_list_init(&t->all);
-    kit_list_init(&t->spare);
-    return stack_pool_open(&t->stacks, env, alloc, stack_size, guard, cached, measure);
+    return stack_pool_open(&t->stacks, env, alloc, stack_size, guard, 0, measure);
 }
 
 void threads_close(struct threads *t)
 {
     KIT_ASSERT(t->current == NULL);
-    t->stacks.limit = 0; /* keep nothing from now on */
-    while (!kit_list_empty(&t->all)) {
-        struct kit_task *task = KIT_CONTAINER_OF(t->all.next, struct kit_task, all);
-        if (task->stack != NULL) {
-            thread_clean(task->stack);
-            stack_put(&t->stacks, task->stack);
-        }
-        thread_free(t, task);
-    }
-    while (!kit_list_empty(&t->spare)) {
-        struct kit_task *task = KIT_CONTAINER_OF(t->spare.next, struct kit_task, all);
-        kit_list_remove(&task->all);
-        kit_alloc_free(t->events.alloc, task, t->task_size, alignof(struct kit_task));
-    }
-    stack_pool_close(&t->stacks);
+    while (!kit_list_empty(&t->all))
+        thread_destroy(t, KIT_CONTAINER_OF(t->all.next, struct kit_task, all));
     events_close(&t->events);
 }

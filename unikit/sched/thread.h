@@ -3,39 +3,50 @@
  *
  * A scheduler with threads is this file plus a policy: one .c file that starts its state with a
  * struct threads, defines the three thread_policy_ functions below, and puts the thread_ functions
- * into its ops. Its record lists that file and thread.c, stack.c, events.c, timer.c,
- * ../rt/x86_64/switch.S as sources; joining them binds the policy without an indirect call. A
- * policy that remembers things of each task starts a struct of its own with a struct kit_task, and
- * sets task_size, admit and retire after threads_open. */
+ * into its ops. Its record lists that file and thread.c, stack.c, events.c, timer.c as sources;
+ * joining them binds the policy without an indirect call. A policy that remembers things of each
+ * task starts a struct of its own with a struct kit_task, and sets task_size, admit and retire
+ * after threads_open. */
 #ifndef KIT_SCHED_THREAD_H
 #define KIT_SCHED_THREAD_H
 
+#include <unikit/rt/x86_64/context.h>
 #include <unikit/sched/events.h>
 #include <unikit/sched/stack.h>
 
 enum thread_state {
-    THREAD_READY,   /* with the policy */
-    THREAD_RUNNING, /* threads->current */
-    THREAD_BLOCKED, /* in block(): ended by wake() or the timer */
-    THREAD_JOINING, /* in join(): ended by the other's end or the timer */
-    THREAD_FINISHED /* waits for its join */
+    THREAD_READY,    /* with the policy */
+    THREAD_RUNNING,  /* threads->current */
+    THREAD_BLOCKED,  /* in block(): ended by wake() or the timer */
+    THREAD_JOINING,  /* in join(): ended by the other's end or the timer */
+    THREAD_FINISHED, /* waits for its join */
+    THREAD_SPARE     /* kept for the next spawn */
 };
 
+/* Lies at the top of its own stack, so that a task is one block of memory. First the 64 bytes that
+ * every switch touches. A spare one is as its last task left it: spawn sets what is not named as
+ * being kept so. */
 struct kit_task {
-    void *context;        /* while it does not run */
-    struct kit_list link; /* the policy's while READY */
-    struct threads *threads;
-    struct kit_stack_tag *stack; /* NULL once finished */
-    uint32_t state;              /* enum thread_state */
+    struct kit_context context; /* while it does not run */
+    struct kit_list link;       /* the policy's while READY, else in no list */
+    uintptr_t canary;           /* lowest address of a stack without a guard page; 0: it has one */
+    uint32_t state;             /* enum thread_state */
     uint32_t flags;
-    bool woken; /* a wake() that no block() has taken yet */
-    struct kit_task *joiner;
-    struct kit_timer timer; /* end of a block() or join() */
-    struct kit_list all;    /* in threads->all, until freed */
+    struct threads *threads;
+
     void (*entry)(void *argument);
     void *argument;
-    const char *name;
-    uint32_t priority;
+    struct kit_task *joiner; /* it is woken when this task ends */
+    bool woken;              /* a wake() that no block() has taken yet */
+    bool standard;           /* its stack has the default size */
+    uint32_t priority;       /* of its spec */
+    struct kit_stack_tag *stack;
+    struct kit_task *next;        /* in threads->spare */
+    const struct kit_wait *waits; /* what it says it waits for; NULL outside of note() pairs */
+    struct kit_task *joins;       /* NULL but while JOINING */
+    struct kit_timer timer;       /* end of a block() or join(); not armed else */
+    struct kit_list all;          /* in threads->all, until its memory is freed */
+    struct kit_control control;   /* while it does not run, with KIT_TASK_CONTROL */
 #ifdef __SANITIZE_ADDRESS__
     void *fake_stack;
 #endif
@@ -43,16 +54,19 @@ struct kit_task {
 
 struct threads {
     struct events events;
-    struct kit_task *current; /* NULL: turn() itself runs */
-    void *context;            /* of turn() while a task runs */
-    struct kit_task *ended;   /* has just finished; turn() takes its stack */
+    struct kit_task *current;   /* NULL: turn() itself runs */
+    struct kit_context context; /* of turn() while a task runs */
+    struct kit_control control; /* of everybody but tasks with KIT_TASK_CONTROL */
+    struct kit_task *ended;     /* has just finished; turn() frees its memory */
     struct stack_pool stacks;
     struct kit_list all;
-    struct kit_list spare; /* task objects kept for reuse (their link `all`), at most the limit */
+    struct kit_task *spare; /* the last in comes out first, while its stack is in the cache */
     size_t spares;
+    size_t limit;     /* of spares */
     size_t known;     /* in `all` */
-    size_t alive;     /* of these, not finished */
+    size_t alive;     /* of these, neither finished nor spare */
     size_t ready;     /* of these, READY */
+    size_t asleep;    /* of these, with an armed timer */
     size_t task_size; /* of a task object: a policy with more to remember makes it larger */
     /* NULL, or: a policy with shares looks at a new task before it is ready. 0 or spawn's error. */
     int (*admit)(struct threads *threads, struct kit_task *task, const struct kit_task_spec *spec);
@@ -89,6 +103,10 @@ void thread_wake(struct kit_sched *s, struct kit_task *task);
 void thread_exit(struct kit_sched *s);
 int thread_join(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns);
 void thread_stats(const struct kit_sched *s, struct kit_sched_stats *out);
+void thread_note(struct kit_sched *s, const struct kit_wait *wait);
+int thread_attend(struct kit_sched *s, struct kit_task *task, bool on);
+struct kit_task *thread_next_task(const struct kit_sched *s, const struct kit_task *after,
+                                  struct kit_task_info *out);
 
 /* ---- ... and parts of ops ------------------------------------------------------------------- */
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from unikit.component import component, option
 from unikit.sched.api import THREAD_SOURCES, Threaded
 
-_SHARED = tuple(name for name in THREAD_SOURCES if Path(name).name != "thread.c")
+_SHARED = (*(name for name in THREAD_SOURCES if Path(name).name != "thread.c"),
+           str(Path(__file__).resolve().parents[2] / "rt/x86_64/switch.S"))
 
 
 @component
@@ -17,8 +18,8 @@ class Steal(Threaded):
     A task stays on the processor that spawned it, in FIFO round robin as under ``sched.coop``,
     unless it is spawned with ``KIT_TASK_ANYWHERE``: such tasks wait in a deque per processor, whose
     owner takes the youngest and from which processors without work take the oldest. Spawn, yield,
-    block, wake and join are O(1) and take no lock, also across processors; deadlines are O(log n);
-    a search for work is O(processors). Only a processor that sleeps is rung. On one processor it
+    block, wake and join are O(1) and take no lock, also across processors;
+    deadlines are O(1), under a lock; a search for work is O(processors). Only a processor that sleeps is rung. On one processor it
     does what ``sched.coop`` does.
     """
 

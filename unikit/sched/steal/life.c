@@ -73,14 +73,14 @@ static struct kit_task *steal_object(struct steal_cpu *cpu)
 
 /* ---- coming --------------------------------------------------------------------------------- */
 
-/* Gives a new task its stack and its place among the deadlines. 0 or KIT_ENOMEM. */
+/* Gives a new task its stack, and sees to it that it can sleep. 0 or KIT_ENOMEM. */
 static int steal_equip(struct steal_cpu *cpu, struct kit_task *task,
                        const struct kit_task_spec *spec)
 {
     task->stack = stack_get(&cpu->stacks, spec->stack_size, spec->name);
     if (task->stack == NULL)
         return KIT_ENOMEM;
-    int rc = sleepers_promise(cpu, task->anywhere);
+    int rc = events_reserve(&cpu->events);
     if (rc != 0)
         stack_put(&cpu->stacks, task->stack);
     return rc;
@@ -148,7 +148,6 @@ void steal_bury(struct steal_cpu *cpu, struct kit_task *task)
     task->stack = NULL;
     STEAL_STORE(&task->state, STEAL_FINISHED, RELAXED);
     cpu->alive--;
-    sleepers_release(cpu, task->anywhere);
     if (task->flags & KIT_TASK_DETACHED) {
         steal_free(cpu, task);
         return;

@@ -5,48 +5,16 @@
  * ends the wait. A copy of the first deadline tells everybody, without the lock, whether there is
  * something to do.
  *
- * A task never fails to sleep for lack of memory: its place is promised when it is made. Places for
- * sleepers are promised to processors, some at a time, so that most spawns take no lock. The lock
- * is held over the allocator when the queue grows, which happens once per doubling.
+ * A task never fails to sleep for lack of memory: both queues were made before it.
  *
  * A deadline that passes is written into the task's word under the lock; the task takes its timer
  * out under the lock, too, before it looks at the word. So no deadline of one wait is met in the
  * next. */
 #include <unikit/sched/steal/steal.h>
 
-int sleepers_promise(struct steal_cpu *cpu, bool anywhere)
+int sleepers_open(struct steal *steal)
 {
-    struct steal_sleepers *sleepers = &cpu->steal->sleepers;
-    if (!anywhere)
-        return events_promise(&cpu->events);
-    if (cpu->credits == 0) {
-        kit_spin_lock(&sleepers->lock);
-        int rc = timer_queue_reserve(&sleepers->queue, cpu->steal->alloc,
-                                     sleepers->promised + STEAL_CREDITS);
-        if (rc == 0)
-            sleepers->promised += STEAL_CREDITS;
-        kit_spin_unlock(&sleepers->lock);
-        if (rc != 0)
-            return rc;
-        cpu->credits = STEAL_CREDITS;
-    }
-    cpu->credits--;
-    return 0;
-}
-
-void sleepers_release(struct steal_cpu *cpu, bool anywhere)
-{
-    struct steal_sleepers *sleepers = &cpu->steal->sleepers;
-    if (!anywhere) {
-        cpu->events.promised--;
-        return;
-    }
-    if (++cpu->credits < 2 * STEAL_CREDITS)
-        return;
-    kit_spin_lock(&sleepers->lock);
-    sleepers->promised -= STEAL_CREDITS;
-    kit_spin_unlock(&sleepers->lock);
-    cpu->credits -= STEAL_CREDITS;
+    return steal->cpus > 1 ? timer_queue_reserve(&steal->sleepers.queue, steal->alloc) : 0;
 }
 
 /* Under the lock, after a change. */
@@ -60,14 +28,12 @@ void sleepers_arm(struct steal_cpu *cpu, struct kit_task *task, uint64_t deadlin
     struct steal_sleepers *sleepers = &cpu->steal->sleepers;
     if (!task->anywhere) {
         timer_queue_arm(&cpu->events.timers, &task->timer, deadline_ns);
-        cpu->events.promised--;
         cpu->dozing++;
         return;
     }
     kit_spin_lock(&sleepers->lock);
     uint64_t before_ns = timer_queue_first(&sleepers->queue);
     timer_queue_arm(&sleepers->queue, &task->timer, deadline_ns);
-    sleepers->promised--;
     uint64_t first_ns = timer_queue_first(&sleepers->queue);
     sleepers_publish(sleepers);
     kit_spin_unlock(&sleepers->lock);
@@ -80,14 +46,12 @@ void sleepers_disarm(struct steal_cpu *cpu, struct kit_task *task)
     struct steal_sleepers *sleepers = &cpu->steal->sleepers;
     if (!task->anywhere) {
         if (timer_queue_cancel(&cpu->events.timers, &task->timer)) {
-            cpu->events.promised++;
             cpu->dozing--;
         }
         return;
     }
     kit_spin_lock(&sleepers->lock);
     if (timer_queue_cancel(&sleepers->queue, &task->timer)) {
-        sleepers->promised++;
         sleepers_publish(sleepers);
     }
     kit_spin_unlock(&sleepers->lock);
@@ -98,7 +62,6 @@ void sleepers_expired(struct kit_timer *timer)
 {
     struct kit_task *task = KIT_CONTAINER_OF(timer, struct kit_task, timer);
     struct steal_cpu *cpu = task->home;
-    cpu->events.promised++; /* the place it had is free for its next sleep */
     cpu->dozing--;
     cpu->events.stats.timers--;
     if (signal_expire(&task->signal))
@@ -111,7 +74,6 @@ bool sleepers_run(struct steal_cpu *cpu)
     struct kit_list roused;
     struct kit_list *link;
     struct kit_timer *timer;
-    bool any = false;
     uint64_t first_ns = STEAL_LOAD(&sleepers->first_ns, RELAXED);
     if (first_ns == KIT_NEVER)
         return false;
@@ -120,11 +82,9 @@ bool sleepers_run(struct steal_cpu *cpu)
         return false;
     kit_list_init(&roused);
     kit_spin_lock(&sleepers->lock);
-    uint64_t order = sleepers->queue.order;
-    while ((timer = timer_queue_due(&sleepers->queue, now_ns, order)) != NULL) {
+    bool any = timer_queue_collect(&sleepers->queue, now_ns);
+    while ((timer = timer_queue_due(&sleepers->queue)) != NULL) {
         struct kit_task *task = KIT_CONTAINER_OF(timer, struct kit_task, timer);
-        sleepers->promised++;
-        any = true;
         if (signal_expire(&task->signal))
             kit_list_push_back(&roused, &task->link);
     }

@@ -129,7 +129,7 @@ static bool steal_balanced(const struct steal_cpu *cpu, size_t listed)
         dozing += task->timer.position != 0;
     }
     return alive == cpu->alive && ready == cpu->runnable && ready == listed &&
-           dozing == cpu->dozing && cpu->events.promised + dozing == alive;
+           dozing == cpu->dozing;
 }
 
 /* What belongs to the processor that calls; the others go on meanwhile. */
@@ -232,10 +232,11 @@ static int steal_open(const uint64_t *options, runtime_environment_t *env, struc
         return KIT_ENOMEM;
     memset(steal, 0, steal_size(&shape));
     *steal = shape;
-    int rc = 0;
+    int rc = sleepers_open(steal);
     for (uint32_t i = 0; i < steal->cpus && rc == 0; i++)
         rc = steal_open_cpu(steal, i, options);
     if (rc != 0) {
+        timer_queue_release(&steal->sleepers.queue, alloc);
         kit_alloc_free(alloc, steal, steal_size(steal), STEAL_LINE);
         return rc;
     }

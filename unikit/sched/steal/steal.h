@@ -20,8 +20,7 @@
 
 enum {
     STEAL_CPUS_MAX = 48, /* bits of struct steal's `idle` word that name processors */
-    STEAL_OLDEST = 64,   /* each such take from the own deque takes the oldest task */
-    STEAL_CREDITS = 64   /* places among the sleepers, taken and given back by that many */
+    STEAL_OLDEST = 64    /* each such take from the own deque takes the oldest task */
 };
 
 enum steal_state { STEAL_READY, STEAL_RUNNING, STEAL_WAITING, STEAL_FINISHED };
@@ -53,7 +52,6 @@ struct kit_task {
 /* Where tasks that may run anywhere wait for deadlines, and any processor ends their waits. */
 struct steal_sleepers {
     alignas(STEAL_LINE) struct kit_spin lock;
-    size_t promised;          /* under the lock: places kept free, credits of processors included */
     struct timer_queue queue; /* under the lock */
     uint64_t first_ns;        /* shared: the first deadline; KIT_NEVER: none */
 };
@@ -72,7 +70,6 @@ struct steal_cpu {
     struct kit_list overflow; /* may run anywhere, but the deque was full */
     size_t overflowed;        /* in it */
     size_t takes;             /* from the deque */
-    size_t credits;           /* promised places for sleepers, of no task yet */
     struct stack_pool stacks;
     struct kit_list all;   /* tasks made here */
     struct kit_list spare; /* task objects kept for reuse */
@@ -155,10 +152,8 @@ void steal_drop(struct steal_cpu *cpu);
 
 /* ---- sleepers.c: deadlines ------------------------------------------------------------------ */
 
-/* One more task may sleep. 0 or KIT_ENOMEM. */
-int sleepers_promise(struct steal_cpu *cpu, bool anywhere);
-/* One less. */
-void sleepers_release(struct steal_cpu *cpu, bool anywhere);
+/* 0 or KIT_ENOMEM. */
+int sleepers_open(struct steal *steal);
 void sleepers_arm(struct steal_cpu *cpu, struct kit_task *task, uint64_t deadline_ns);
 /* No deadline of the task is met from now on. */
 void sleepers_disarm(struct steal_cpu *cpu, struct kit_task *task);
