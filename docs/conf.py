@@ -14,7 +14,7 @@ author = "the unikit developers"
 copyright = "the unikit developers"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "headers", "records", "results", "alloc_results",
+extensions = ["sphinx.ext.autodoc", "conformance", "headers", "records", "results", "alloc_results",
               "sched_results"]
 exclude_patterns = ["_build", "ext"]
 templates_path: list[str] = []

@@ -52,7 +52,7 @@ def test_answers_arp(peer: Peer) -> None:
 
 
 def test_asks_three_times_and_keeps_the_latest_datagrams() -> None:
-    """Frames for a neighbour not known yet wait, four of them, and go when it answers."""
+    """Frames for a neighbour not known yet wait, the latest four (RFC 1122, 2.3.2.2)."""
     with Peer(known=False) as peer, peer.stack.udp(9) as port:
         peer.take()
         for number in range(6):
@@ -79,7 +79,7 @@ def test_gives_a_silent_neighbour_up() -> None:
 
 
 def test_confirms_a_neighbour_in_use(peer: Peer) -> None:
-    """After a minute a neighbour in use is asked directly; one that is gone is asked anew."""
+    """A neighbour in use is asked after a minute, one that is gone anew (RFC 1122, 2.3.2.1)."""
     with peer.stack.udp(9) as port:
         peer.after(61)
         port.sendto(b"x", (PEER, 7))
@@ -160,13 +160,19 @@ def test_unwanted_packets_are_counted(peer: Peer, packet: bytes) -> None:
 
 
 def test_frames_for_others_are_dropped(peer: Peer) -> None:
-    """Another station's MAC address, or unicast IP in a broadcast frame, is not for us."""
+    """Another station's MAC address, or unicast IP in a broadcast frame (RFC 1122, 3.3.6)."""
     packet = ipv4(icmp(8, 0, b"abcd"), 1)
     peer.raw.send(ethernet(packet, to=b"\x02\0\0\0\0\x09"))
     peer.raw.send(ethernet(packet, to=BROADCAST))
     peer.raw.send(ethernet(packet, kind=0x86DD, to=peer.mac))
     peer.raw.send(ethernet(b"", to=peer.mac))
     assert peer.take() == []
+
+
+def test_packets_are_never_to_be_fragmented(peer: Peer) -> None:
+    """Such packets need no identification: zero, and the flag says so (RFC 6864, 4.1)."""
+    [frame] = peer.give(ipv4(icmp(8, 0, bytes(4) + b"x"), 1))
+    assert parse_ip(frame)[0][4:8] == b"\0\0\x40\0"
 
 
 def test_port_unreachable(peer: Peer) -> None:
@@ -182,7 +188,7 @@ def test_port_unreachable(peer: Peer) -> None:
 
 
 def test_icmp_errors_are_limited(peer: Peer) -> None:
-    """A flood of datagrams for closed ports gets a hundred answers per second."""
+    """A flood for closed ports gets a hundred answers per second (RFC 1812, 4.3.2.8)."""
     packet = ipv4(udp(1000, 53, b"question"), 17)
     assert len(peer.give(*[packet] * 300)) == 100
     peer.after(1)

@@ -216,7 +216,7 @@ def test_the_bottleneck_sends_at_its_rate_and_drops_its_tail() -> None:
 
 
 def test_a_queue_marks_what_may_be_marked() -> None:
-    """ECN (RFC 3168): ECT becomes CE with a right header checksum; Not-ECT stays as it is."""
+    """RFC 3168, 5: ECT becomes CE with a right header checksum; Not-ECT stays as it is."""
     def frame(tos: int, version: int) -> bytes:
         ends = ("10.0.0.1", "10.0.0.2") if version == 4 else ("fd00::1", "fd00::2")
         return bytes(12) + (b"\x08\x00" if version == 4 else b"\x86\xdd") + \

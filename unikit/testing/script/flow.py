@@ -38,6 +38,7 @@ class Flow:
         self.renew = True  # whether the stack may begin with a new number
         self.start = 1  # the script's number of the first byte from the peer
         self._syn: int | None = None
+        self._open = False  # whether a SYN cannot begin the stream any more
         self._ts: dict[int, int] = {}
         self._ts_first: tuple[int, int] | None = None
         self.written = bytearray()
@@ -46,7 +47,7 @@ class Flow:
     def restart(self) -> None:
         """A new incarnation begins."""
         self.renew, self._ts, self._ts_first = True, {}, None
-        self.written, self.read = bytearray(), 0
+        self.written, self.read, self._open = bytearray(), 0, False
 
     # -- from the script to the wire ------------------------------------------------------------
 
@@ -57,8 +58,10 @@ class Flow:
             if "." not in packet.flags:
                 self.renew = True
             self._syn = packet.seq
-            if self.read == 0:
+            if not self._open:
                 self.start = packet.seq + 1
+        elif "S" not in packet.flags:
+            self._open = True
         local = self.local_base or 0
         ack = (packet.ack or 0) + local if "." in packet.flags else packet.ack or 0
         first = packet.seq + ("S" in packet.flags)
@@ -94,6 +97,9 @@ class Flow:
         assert seen.seq is not None
         if "S" in seen.flags and self.renew:
             expected = wanted.seq if wanted is not None and wanted.seq is not None else 0
+            if self._open and "." in seen.flags and seen.ack is not None:
+                self.restart()  # an incarnation after TIME_WAIT
+                self.start = (seen.ack - self.base) % 2**32
             self.local_base, self.renew = (seen.seq - expected) % 2**32, False
         local = self.local_base or 0
         seq = (seen.seq - local) % 2**32
