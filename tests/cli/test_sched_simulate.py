@@ -166,3 +166,24 @@ def test_list_says_what_each_knows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sched", "list", "--json"]) == 0
     assert {"sched.edf", "sched.fair"} <= {each["id"] for each in
                                            json.loads(capsys.readouterr().out)}
+
+
+def test_a_policy_of_a_file_is_simulated(taskset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An idea in Python beside the components in C."""
+    shortest = Path(__file__).resolve().parents[1] / "sched/example/shortest.py"
+    found = outcomes(capsys, str(taskset), "--sched", f"{shortest}:Shortest,coop")
+    assert found["Shortest"]["id"] == "sched.shortest"
+    assert found["Shortest"]["switches"] > 0
+
+
+@pytest.mark.parametrize(("text", "name", "said"), [
+    ("", "X", "it has none"), ("1/0", "X", "ZeroDivisionError"), (None, "X", "no such file")])
+def test_a_broken_policy_file_is_named(tmp_path: Path, taskset: Path, text: str | None, name: str,
+                                       said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the file, in one line."""
+    path = tmp_path / "mine.py"
+    if text is not None:
+        path.write_text(text)
+    assert main(["sched", "simulate", str(taskset), "--sched", f"{path}:{name}"]) == 1
+    error = capsys.readouterr().err
+    assert said in error and str(path) in error and "Traceback" not in error

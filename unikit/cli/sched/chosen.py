@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib.util
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from unikit import registry
@@ -12,6 +14,7 @@ from unikit.cli.images import settings
 from unikit.component import Component
 from unikit.errors import CompositionError, NotFound
 from unikit.sched.api import Scheduler
+from unikit.sched.policy import Policy
 
 
 class Chosen(NamedTuple):
@@ -56,6 +59,8 @@ def schedulers(choice: argparse.Namespace, able: Callable[[type[Component]], str
 def _one(name: str, given: dict[str, str], used: set[str],
          able: Callable[[type[Component]], str | None]) -> Chosen:
     stem, *words = name.split(":")
+    if stem.endswith(".py"):
+        return Chosen(":".join(words), _policy(Path(stem), ":".join(words), able))
     record = registry.find(stem, "sched")
     if not issubclass(record, Scheduler):
         raise CompositionError([f"{record.id} is no scheduler"])
@@ -75,6 +80,27 @@ def _one(name: str, given: dict[str, str], used: set[str],
                                     f"{', '.join(known) or 'none'}"])
         values[option] = value
     return Chosen(name, record(**values))
+
+
+def _policy(path: Path, name: str, able: Callable[[type[Component]], str | None]) -> Scheduler:
+    """Return a policy written in Python, of a file: ``shortest.py:Shortest``."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise CompositionError([f"--sched {path}: there is no such file"])
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise CompositionError([f"--sched {path}: {type(error).__name__}: {error}"]) from error
+    known = [key for key, value in vars(module).items() if isinstance(value, type)
+             and issubclass(value, Policy) and value.__module__ == module.__name__]
+    if name not in known:
+        raise CompositionError([f"--sched {path}:{name}: name a policy of that file: "
+                                f"{', '.join(known) or 'it has none'}"])
+    if why := able(vars(module)[name]):
+        raise CompositionError([f"--sched {path}:{name}: {why}"])
+    made: Scheduler = vars(module)[name]()
+    return made
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ _SIMULATE = """examples:
   unikit sched simulate taskset.json --sched edf,prio,fair --until 2s
   unikit sched simulate taskset.json --sched edf --set sched.edf.limit=100 --gantt out.svg
   unikit sched simulate taskset.json --sched fair:slice=1ms,fair:slice=4ms --switch 2us
+  unikit sched simulate taskset.json --sched ./shortest.py:Shortest
 
 The file is JSON as rt-app reads it; times are microseconds:
   {"tasks": {"video": {"run": 4000, "timer": {"period": 10000}},
