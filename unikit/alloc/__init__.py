@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unikit.alloc.heap import Heap as Heap
     from unikit.alloc.heap import Stats as Stats
     from unikit.alloc.interpreter import python_allocator as python_allocator
+    from unikit.alloc.lock import Lock as Lock
     from unikit.alloc.memory import Region as Region
     from unikit.alloc.memory import region as region
     from unikit.alloc.shard import Shard as Shard
@@ -44,6 +45,7 @@ _HOME = {
     "Handle": "shared",
     "Heap": "heap",
     "Layer": "api",
+    "Lock": "lock",
     "Region": "memory",
     "Shard": "shard",
     "SharedHeap": "shared",
@@ -71,6 +73,7 @@ __all__ = [
     "Handle",
     "Heap",
     "Layer",
+    "Lock",
     "Region",
     "Shard",
     "SharedHeap",

@@ -119,7 +119,8 @@ class _Resolver:
                                      f"{self.able('sched', 'cpus')}")
             if alloc is not None and not {"threads", "shared"} & alloc.features:
                 self.problems.append(f"{alloc.id} serves one processor, not {cpus}; choose alloc="
-                                     f"{self.able('alloc', 'threads')}, or lock,{alloc.stem()}")
+                                     f"{self.able('alloc', 'threads')}, or lock,"
+                                     + ",".join(each.stem() for each in alloc.layers()))
 
     def able(self, domain: str, feature: str) -> str:
         return " or ".join(each.stem() for each in registry.components(domain)

@@ -58,7 +58,7 @@ static void test_detached_memory(struct suite *s)
 {
     KIT_TEST(s->report, "what a detached face had free is there for the others");
     struct kit_alloc *faces[FACES + 1];
-    if (!has(s, KIT_ALLOC_THREADS) || !open_fresh(s))
+    if (!has(s, KIT_ALLOC_THREADS) || !has(s, KIT_ALLOC_REUSES) || !open_fresh(s))
         return;
     size_t size = stats_of(s).capacity / 100, first = 0;
     for (int round = 0; round < 6; round++) {
