@@ -157,15 +157,15 @@ int init_unikernel(runtime_environment_t *env)
         return rc;
     if (kit_composition.console_count != 0 && (rc = open_consoles(env)) != 0)
         return rc;
+    if (KIT_WITH_CPUS && kit_composition.sched != NULL &&
+        (rc = kit_runtime_start_processors(env)) != 0)
+        return refuse("a processor", rc);
     if (kit_runtime_layer_can(KIT_ALLOC_LEAKS)) {
         struct kit_alloc_stats stats;
         kit_alloc_stats(kit_runtime.alloc, &stats);
         kit_runtime.system_requests = stats.allocations;
     }
     kit_runtime.state.initialized = true;
-    if (KIT_WITH_CPUS && kit_composition.sched != NULL &&
-        (rc = kit_runtime_start_processors(env)) != 0)
-        return refuse("a processor", rc);
     return init_application();
 }
 
