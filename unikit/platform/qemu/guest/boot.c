@@ -102,10 +102,20 @@ static PVH_RING0 void describe(struct pvh_system *system, uint64_t stack_top)
     __asm__ volatile("lgdt %0\n\tlidt %1\n\tltr %w2" ::"m"(gdt), "m"(idt), "r"(PVH_TSS) : "memory");
 }
 
+/* The only processor there is; images of several find theirs by the GS base. */
+static PVH_RING0 void name_processor(void)
+{
+    const uint64_t base = (uint64_t)&kit_pvh.cpu;
+    kit_pvh.cpu.self = &kit_pvh.cpu;
+    __asm__ volatile("wrmsr" ::"c"(0xc0000101), "a"((uint32_t)base), "d"((uint32_t)(base >> 32)));
+}
+
 /* FSGSBASE and the extended state, where the processor has them: at CPL 3 they cannot be turned
  * on. AVX and AVX-512 belong to the application. */
 static PVH_RING0 void enable_features(void)
 {
+    if (KIT_WITH_CPUS)
+        name_processor();
     uint64_t cr4;
     __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
     struct kit_cpuid leaf1 = kit_cpu_cpuid(1, 0);
