@@ -89,6 +89,8 @@ static void board_deliver(struct inet_rack *rack, const struct inet_sent *s,
         if (d->rtt_us == 0)
             d->rtt_us = rtt == 0 ? 1 : rtt;
     }
+    if (d->largest < inet_sent_length(s))
+        d->largest = inet_sent_length(s);
     inet_rack_delivered(rack, s, d);
 }
 

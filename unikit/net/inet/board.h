@@ -56,6 +56,7 @@ struct inet_delivery {
     uint32_t acked;    /* bytes, cumulatively, not selectively acknowledged before */
     uint32_t sacked;   /* bytes, newly selectively acknowledged */
     uint32_t rtt_us;   /* of the oldest segment delivered that was sent once; 0: none */
+    uint32_t largest;  /* bytes of the longest transmission delivered */
     uint32_t limit;    /* sequence number up to which ... */
     uint32_t original; /* ... bytes count that were sent once and delivered now */
 };

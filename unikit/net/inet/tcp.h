@@ -117,6 +117,7 @@ struct inet_tcp {
     bool undoable : 1;
     bool again : 1; /* something was retransmitted in this episode, first at again_us */
     bool syn_due : 1;
+    bool proven : 1; /* a full segment got through: the path carries them */
     bool cookie : 1; /* made from a SYN cookie */
     bool ts_recent_valid : 1;
 

@@ -174,6 +174,8 @@ bool inet_tcp_ack(struct inet *m, struct inet_tcp *t, const struct inet_segment 
     if (flight != 0) {
         ack_round_trip(m, t, &d, flight);
         inet_loss_acked(m, t, s, &d, duplicate, reported, flight);
+        if (before != t->snd_una && d.acked + d.sacked == 0)
+            inet_tcp_arm(m, t); /* our SYN */
     }
     ack_writer(m, t);
     return fin;

@@ -317,7 +317,10 @@ static bool in_parse(struct inet *m, const struct inet_packet *p, struct inet_se
     s->data = tcp + header;
     s->length = p->length - (uint32_t)header;
     options_parse(&s->options, tcp + KIT_TCP_HEADER, header - KIT_TCP_HEADER);
-    return s->tuple.remote_port != 0 && s->tuple.local_port != 0;
+    if (s->tuple.remote_port != 0 && s->tuple.local_port != 0)
+        return true;
+    m->counts[INET_TCP_MALFORMED]++;
+    return false;
 }
 
 void inet_tcp_input(struct inet *m, const struct inet_packet *p)

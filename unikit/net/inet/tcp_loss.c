@@ -203,6 +203,7 @@ void inet_loss_acked(struct inet *m, struct inet_tcp *t, const struct inet_segme
                      struct inet_delivery *d, bool duplicate, bool reported, uint32_t flight)
 {
     uint32_t lost = 0, again_us = 0;
+    t->proven |= d->largest >= t->flow.mss;
     if (!t->sack)
         loss_without_sack(m, t, d, duplicate);
     if (t->probing)
@@ -262,10 +263,12 @@ INET_COLD void inet_tcp_resize(struct inet *m, struct inet_tcp *t)
     inet_tcp_queue(m, t);
 }
 
-/* Large segments may vanish without a word (RFC 4821): try smaller ones. */
+/* Large segments may vanish without a word (RFC 4821): where none ever got through, smaller ones
+ * are tried. */
 INET_COLD static void loss_shrink(struct inet *m, struct inet_tcp *t)
 {
-    if (t->flow.mss <= INET_MSS_BASE)
+    if (t->proven || t->flow.mss <= INET_MSS_BASE || t->board.count == 0 ||
+        inet_sent_length(inet_board_at(&t->board, 0)) < t->flow.mss)
         return;
     m->counts[INET_PATH_SHRUNK]++;
     t->flow.mss = t->flow.mss > 1200 ? 1200 : INET_MSS_BASE;
@@ -290,7 +293,7 @@ INET_COLD void inet_loss_timeout(struct inet *m, struct inet_tcp *t)
     if (t->sack && t->rack.valid)
         age = t->rack.rtt_us + inet_rack_window(&t->rack, inet_rtt_us(&t->rtt), false, false);
     inet_board_timeout(&t->board, m->now_us, age);
-    if (t->retries >= 2)
+    if (t->retries >= 3)
         loss_shrink(m, t);
     t->flow.cwnd = inet_tcp_pipe(t) + t->flow.mss;
     t->frto = fresh && t->retries == 0 && t->sack ? INET_FRTO_SENT : INET_FRTO_OFF;

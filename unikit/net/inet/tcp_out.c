@@ -59,7 +59,8 @@ INET_COLD static int out_repeat(struct inet *m, struct inet_tcp *t, uint32_t ind
     uint32_t end = t->tx_seq + t->tx.length, count = inet_min(inet_sent_length(s), t->flow.mss + 1);
     bool fin = t->fin_sent && s->start + count == end + 1;
     uint32_t length = inet_min(count - fin, t->flow.mss);
-    uint16_t flags = (uint16_t)(KIT_TCP_ACK | KIT_TCP_PSH | (fin ? KIT_TCP_FIN : 0));
+    bool push = length != 0 && s->start + length == end;
+    uint16_t flags = (uint16_t)(KIT_TCP_ACK | (push ? KIT_TCP_PSH : 0) | (fin ? KIT_TCP_FIN : 0));
     if (!inet_tcp_segment(m, t, s->start, length, flags))
         return -1;
     if (!t->again) {
