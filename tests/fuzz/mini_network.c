@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* A hostile network and a restless application around one net.mini, in virtual time. Arguments:
- * seed, steps. Segments are made to fit the connections that the stack has, as far as the frames
- * it sends tell, with every field now right, now a little wrong, now random; checksums are mostly
- * put right, so that the damage gets deep. Whatever the stack sends is verified, its invariants
- * are checked all along, and its memory must stay below what the options allow. */
+/* A hostile network and a restless application around one stack, net.mini unless -DCOMPONENT says
+ * otherwise, in virtual time. Arguments: seed, steps. Segments are made to fit the connections that
+ * the stack has, as far as the frames it sends tell, with every field now right, now a little
+ * wrong, now random; checksums are mostly put right, so that the damage gets deep. Whatever the
+ * stack sends is verified, its invariants are checked all along, and its memory must stay below
+ * what the options allow. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,12 @@
 #include <unikit/testing/suite.h>
 #include <unikit/testing/virtual.h>
 
-extern const struct kit_net_component kit_net_mini;
+#ifndef COMPONENT
+#define COMPONENT kit_net_mini
+#define OVERHEAD 1024 /* bytes a connection may hold beside what its buffers may */
+#endif
+
+extern const struct kit_net_component COMPONENT;
 extern const struct kit_netif_component kit_netif_pipe;
 
 enum { FLOWS = 12, SOCKETS = 24, OURS = 0x0a000002, THEIRS = 0x0a000001, BUFFER = 4096 };
@@ -329,24 +335,26 @@ int main(int argc, char **argv)
     static const struct kit_alloc_ops ops = {.alloc = heap_alloc, .free = heap_free};
     struct kit_alloc alloc = {&ops};
     uint64_t pipe_options[] = {64, 1500}, steps = argc > 2 ? strtoull(argv[2], NULL, 0) : 1000;
-    uint64_t options[] = {OURS | UINT64_C(24) << 32, 0, 16,   BUFFER, BUFFER, 0,
-                          10 * KIT_NS_PER_S,         2, 4000, 4};
+    uint64_t options[16] = {OURS | UINT64_C(24) << 32, 0, 16,   BUFFER, BUFFER, 0,
+                            10 * KIT_NS_PER_S,         2, 4000, 4};
     network_interface_t *ends[2];
     size_t size = kit_netif_pipe.memory_size(pipe_options);
     void *memory = aligned_alloc(64, (size + 63) & ~(size_t)63);
     state = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
     kit_virtual_open(&host, NULL, 0, state);
     options[5] = state & 1;
+    for (int i = 10; i < 16 && i < argc - 3 + 10; i++) /* those that not every stack has */
+        options[i] = strtoull(argv[i - 10 + 3], NULL, 0);
     if (kit_netif_pipe.open(pipe_options, memory, size, ends) != 0)
         return 2;
     raw = ends[0];
     memcpy(mac, ends[1]->mac, 6);
-    while (kit_net_mini.open(options, &host.env, ends[1], &alloc, &net) != 0)
+    while (COMPONENT.open(options, &host.env, ends[1], &alloc, &net) != 0)
         ; /* one allocation in 200 fails */
     struct kit_net_stats stats;
     kit_net_stats(net, &stats);
-    uint64_t bound = stats.memory + 16 * (1024 + 2 * BUFFER) + 64 * 128 + 2 * 8192 + 4 * 4 * 1600 +
-                     SOCKETS * (1024 + BUFFER);
+    uint64_t bound = stats.memory + 16 * (OVERHEAD + 2 * BUFFER) + 64 * 128 + 2 * 8192 +
+                     4 * 4 * 1600 + SOCKETS * (OVERHEAD + BUFFER);
     for (uint64_t i = 0; i < steps; i++) {
         step();
         kit_net_stats(net, &stats);

@@ -18,12 +18,14 @@ enum {
     INET_ORPHAN_PROBES = 8, /* zero-window probes before a connection without owner is dropped */
     INET_CHALLENGES = 10,   /* challenge ACKs per connection and second (RFC 5961, section 7) */
     INET_QUICK_ACKS = 8,    /* after the start or a disturbance, each at once */
+    INET_ACK_EVERY = 8,     /* full segments, also within one batch */
     INET_SACK_BLOCKS = 4
 };
 
 #define INET_RTO_MIN_US 200000
 #define INET_RTO_MAX_NS (60 * KIT_NS_PER_S)
 #define INET_DELAYED_ACK_NS (40 * KIT_NS_PER_MS)
+#define INET_DELAYED_ACK_MIN_NS (2 * KIT_NS_PER_MS)
 #define INET_PEER_DELAY_US 200000 /* how long a peer may hold an acknowledgment back */
 #define INET_CORK_NS (200 * KIT_NS_PER_MS)
 #define INET_LINGER_NS (60 * KIT_NS_PER_S)

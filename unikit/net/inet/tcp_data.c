@@ -79,15 +79,30 @@ bool inet_tcp_trim(struct inet *m, struct inet_tcp *t, struct inet_segment *s)
     return true;
 }
 
-/* When to acknowledge data that came in order: every second full segment, or after a while. */
+/* How long an acknowledgment may wait for company: a round trip, which is what the sender expects
+ * to wait anyway. */
+static uint64_t data_delay_ns(const struct inet_tcp *t)
+{
+    uint64_t delay = (uint64_t)inet_rtt_us(&t->rtt) * KIT_NS_PER_US;
+    if (delay < INET_DELAYED_ACK_MIN_NS)
+        return INET_DELAYED_ACK_MIN_NS;
+    return delay < INET_DELAYED_ACK_NS ? delay : INET_DELAYED_ACK_NS;
+}
+
+/* When to acknowledge data that came in order: every second full segment, or after a while. Those
+ * of one batch share an acknowledgment, but not too many: one that is lost should not stop the
+ * sender. */
 static void data_acknowledge(struct inet *m, struct inet_tcp *t, uint32_t length)
 {
     if (length >= t->rcv_mss)
         t->rcv_mss = (uint16_t)inet_min(length, 1460);
-    if (t->quick != 0 || t->rcv_nxt - t->acked >= 2u * t->rcv_mss)
+    uint32_t owed = t->rcv_nxt - t->acked;
+    if (owed >= INET_ACK_EVERY * t->rcv_mss && m->offloads == 0)
+        inet_tcp_send_ack(m, t);
+    else if (t->quick != 0 || owed >= 2u * t->rcv_mss)
         inet_tcp_ack_now(m, t);
     else if (t->timers[INET_TIMER_ACK] == KIT_NEVER)
-        inet_timer_set(m, t, INET_TIMER_ACK, m->now_ns + INET_DELAYED_ACK_NS);
+        inet_timer_set(m, t, INET_TIMER_ACK, m->now_ns + data_delay_ns(t));
 }
 
 static bool data_in_order(struct inet *m, struct inet_tcp *t, const struct inet_segment *s)

@@ -54,7 +54,8 @@ INET_COLD static void loss_begin(struct inet *m, struct inet_tcp *t)
     t->undo_cwnd = t->flow.cwnd;
     t->undo_ssthresh = t->flow.ssthresh;
     loss_begin_episode(t, INET_RECOVERY);
-    t->undoable = !reduced;
+    /* What an earlier episode sent again and is still out would look like what was sent once. */
+    t->undoable = !reduced && t->board.out == 0;
     t->probing = false;
     if (!reduced)
         t->flow.ssthresh = loss_reduce(m, t);
@@ -287,7 +288,7 @@ INET_COLD void inet_loss_timeout(struct inet *m, struct inet_tcp *t)
         t->flow.ssthresh = loss_reduce(m, t);
     }
     loss_begin_episode(t, INET_LOSS);
-    t->undoable = fresh;
+    t->undoable = fresh && t->board.out == 0;
     t->probing = false;
     t->dupacks = 0;
     if (t->sack && t->rack.valid)
