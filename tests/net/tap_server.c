@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A hosted program for tests against the kernel's TCP: net.mini on a descriptor that carries
- * frames (a TAP), with small services. Arguments: descriptor, address as a number, drop rate per
- * 10000 frames each way, seed, and for an active open: address and port (numbers) to send `bytes`
- * to. It ends when standard input does; then it prints counters, one «name value» per line.
+/* A hosted program for tests against the kernel's TCP: a stack (-DCOMPONENT) on a descriptor that
+ * carries frames (a TAP), with small services. Arguments: descriptor, address as a number, drop
+ * rate per 10000 frames each way, seed, and for an active open: address and port (numbers) to send
+ * `bytes` to. It ends when standard input does; then it prints counters, one «name value» per line.
  *
  *   7  echo    9  discard    19  sends until the peer closes    80  HTTP keep-alive, 612 bytes
  *   UDP 7  echo */
@@ -18,7 +18,11 @@
 #include <unikit/net/net.h>
 #include <unikit/net/netif/host_fd.h>
 
-extern const struct kit_net_component kit_net_mini;
+#ifndef COMPONENT
+#define COMPONENT kit_net_mini
+#endif
+
+extern const struct kit_net_component COMPONENT;
 
 struct lossy {
     network_interface_t network;
@@ -265,17 +269,23 @@ int main(int argc, char **argv)
                       .state = strtoull(argv[4], NULL, 0)};
     l.network.send_batch = lossy_send;
     l.network.receive_batch = lossy_receive;
-    uint64_t options[] = {strtoull(argv[2], NULL, 0) | UINT64_C(24) << 32,
-                          0,
-                          512,
-                          256 << 10,
-                          256 << 10,
-                          0,
-                          UINT64_C(60000000000),
-                          32,
-                          32768,
-                          32};
-    if (kit_net_mini.open(options, &env, &l.network, &alloc, &net) != 0)
+    uint64_t options[16] = {strtoull(argv[2], NULL, 0) | UINT64_C(24) << 32,
+                            0,
+                            512,
+                            256 << 10,
+                            256 << 10,
+                            0,
+                            UINT64_C(60000000000),
+                            32,
+                            32768,
+                            32,
+                            0, /* from here on those of net.inet */
+                            1,
+                            0,
+                            UINT64_C(300000000000),
+                            0,
+                            65536};
+    if (COMPONENT.open(options, &env, &l.network, &alloc, &net) != 0)
         return 3;
     http_length = (size_t)snprintf(http_reply, sizeof(http_reply),
                                    "HTTP/1.1 200 OK\r\nContent-Length: 612\r\n\r\n%0612d", 0);

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
-from compiled import HERE, VARIANTS, build, conforms
+from compiled import HERE, VARIANTS, build, conforms, run
 
-from unikit.net import Inet
+from unikit.net import Inet, Mini, Stack
 from unikit.testing import check_stack
 
 SUITE = [HERE / "main_net.c", *(f"unikit/testing/{name}.c" for name in (
@@ -40,3 +40,61 @@ def test_conforms(number: int, variant: str) -> None:
 def test_conforms_in_process() -> None:
     """The same suite on the very extension that Python programs use."""
     assert check_stack(Inet, connections=1000).checks > 10_000
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hostile_network(seed: int) -> None:
+    """Frames made to fit and then damaged, misbehaving callers, failing memory: nothing breaks."""
+    program = build(["tests/fuzz/mini_network.c", *INET, "unikit/net/netif/pipe.c",
+                     "unikit/testing/virtual.c"],
+                    defines={"COMPONENT": "kit_net_inet", "OVERHEAD": 90_000})
+    conforms(program, seed, 4000, *Inet(fragments="64K").encoded()[10:])
+
+
+def transfer(sender: Stack, receiver: Stack, *faults: int,
+             size: int = 20_000_000) -> dict[str, int]:
+    """Run inet_bulk.c; what it printed."""
+    program = build(["tests/net/inet_bulk.c", "unikit/testing/virtual.c", "unikit/testing/wire.c",
+                     *dict.fromkeys([*sender.source_files(), *receiver.source_files()])],
+                    variant="optimised",
+                    defines={"SENDER": sender.symbol(), "RECEIVER": receiver.symbol()})
+    done = run(program, 1, size, *faults, *sixteen(sender), *sixteen(receiver), timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: int(value) for name, value in map(str.split, done.stdout.splitlines())}
+
+
+def sixteen(record: Stack) -> list[int]:
+    """The options, filled up."""
+    return [*record.encoded(), *[0] * 16][:16]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("delay_us", "loss", "least"), [
+    (250, 10, 1200), (250, 100, 120), (250, 300, 40), (10_000, 10, 80), (10_000, 100, 5),
+    (50_000, 100, 1)])
+def test_throughput_with_loss(delay_us: int, loss: int, least: int) -> None:
+    """Each way frames are lost: Mb/s stay above two thirds of what 1.22 segments per round trip and
+    root of the loss rate allow, and hardly more is sent again than was lost."""
+    counted = transfer(Inet(), Inet(), delay_us, loss, 0, 0)
+    assert counted["received"] * 8 / counted["us"] > least
+    lost = counted["frames"] * loss / 10_000
+    assert counted["retransmits"] < 1.5 * lost + 15
+    assert counted["timeouts"] < 2 + lost / 20
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("pair", ["mini to inet", "inet to mini"])
+def test_transfers_between_the_stacks(pair: str) -> None:
+    """With a peer that has neither SACK nor timestamps, over a cable with every fault."""
+    mini = Mini(send_buffer="256K", receive_buffer="256K")
+    both = (mini, Inet()) if pair == "mini to inet" else (Inet(), mini)
+    transfer(*both, 250, 100, 100, 100, size=2_000_000)
+
+
+@pytest.mark.fast
+def test_reordering_is_told_from_loss() -> None:
+    """Frames that overtake each other: what was sent again in vain is undone and becomes rare."""
+    counted = transfer(Inet(), Inet(), 250, 0, 0, 100)
+    assert counted["timeouts"] == 0
+    assert counted["undone"] > 0
+    assert counted["retransmits"] < counted["frames"] / 50

