@@ -13,6 +13,7 @@
 #include <unikit/rt/error.h>
 #include <unikit/rt/opt.h>
 #include <unikit/rt/types.h>
+#include <unikit/rt/x86_64/inside.h>
 
 /* cdef: begin */
 struct kit_alloc;
@@ -214,37 +215,44 @@ extern const struct kit_alloc_component KIT_SOLE_ALLOC;
 /* cdef: begin */
 KIT_INLINE void *kit_alloc_alloc(struct kit_alloc *a, size_t size, size_t align)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->alloc(a, size, align);
 }
 
 KIT_INLINE void kit_alloc_free(struct kit_alloc *a, void *block, size_t size, size_t align)
 {
+    KIT_FROM_APPLICATION;
     KIT_ALLOC_OPS(a)->free(a, block, size, align);
 }
 
 KIT_INLINE void *kit_alloc_realloc(struct kit_alloc *a, void *block, size_t old_size,
                                    size_t new_size, size_t align)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->realloc(a, block, old_size, new_size, align);
 }
 
 KIT_INLINE size_t kit_alloc_usable_size(const struct kit_alloc *a, const void *block, size_t size)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->usable_size(a, block, size);
 }
 
 KIT_INLINE void kit_alloc_stats(const struct kit_alloc *a, struct kit_alloc_stats *out)
 {
+    KIT_FROM_APPLICATION;
     KIT_ALLOC_OPS(a)->stats(a, out);
 }
 
 KIT_INLINE int kit_alloc_check(const struct kit_alloc *a)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->check(a);
 }
 
 KIT_INLINE bool kit_alloc_owns(const struct kit_alloc *a, const void *block)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->owns(a, block);
 }
 
@@ -252,67 +260,80 @@ KIT_INLINE int kit_alloc_walk(const struct kit_alloc *a,
                               int (*visit)(void *argument, void *block, size_t size, bool used),
                               void *argument)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->walk(a, visit, argument);
 }
 
 KIT_INLINE int kit_alloc_add_region(struct kit_alloc *a, void *memory, size_t size)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->add_region(a, memory, size);
 }
 
 KIT_INLINE size_t kit_alloc_mark(const struct kit_alloc *a)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->mark(a);
 }
 
 KIT_INLINE void kit_alloc_release(struct kit_alloc *a, size_t mark)
 {
+    KIT_FROM_APPLICATION;
     KIT_ALLOC_OPS(a)->release(a, mark);
 }
 
 KIT_INLINE void *kit_alloc_zeroed(struct kit_alloc *a, size_t size, size_t align)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->zeroed(a, size, align);
 }
 
 KIT_INLINE bool kit_alloc_resize(struct kit_alloc *a, void *block, size_t old_size, size_t new_size,
                                  size_t align)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->resize(a, block, old_size, new_size, align);
 }
 
 KIT_INLINE int kit_alloc_attach(struct kit_alloc *a, struct kit_alloc **out)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->attach(a, out);
 }
 
 KIT_INLINE void kit_alloc_detach(struct kit_alloc *face)
 {
+    KIT_FROM_APPLICATION;
     KIT_ALLOC_OPS(face)->detach(face);
 }
 
 KIT_INLINE int kit_alloc_source(struct kit_alloc *a, const struct kit_alloc_pages *pages)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->source(a, pages);
 }
 
 KIT_INLINE size_t kit_alloc_tick(struct kit_alloc *a)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->tick(a);
 }
 
 KIT_INLINE size_t kit_alloc_trim(struct kit_alloc *a, size_t keep)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->trim(a, keep);
 }
 
 KIT_INLINE void kit_alloc_hold(struct kit_alloc *a, bool on)
 {
+    KIT_FROM_APPLICATION;
     KIT_ALLOC_OPS(a)->hold(a, on);
 }
 
 KIT_INLINE void kit_alloc_caller(struct kit_alloc *a, uintptr_t site)
 {
+    KIT_FROM_APPLICATION;
     KIT_ALLOC_OPS(a)->caller(a, site);
 }
 
@@ -320,16 +341,19 @@ KIT_INLINE int kit_alloc_live(const struct kit_alloc *a,
                               int (*visit)(void *argument, const struct kit_alloc_live *block),
                               void *argument)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->live(a, visit, argument);
 }
 
 KIT_INLINE uint64_t kit_alloc_fail_at(struct kit_alloc *a, uint64_t n)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->fail_at(a, n);
 }
 
 KIT_INLINE size_t kit_alloc_recorded(struct kit_alloc *a, const void **start)
 {
+    KIT_FROM_APPLICATION;
     return KIT_ALLOC_OPS(a)->recorded(a, start);
 }
 

@@ -219,128 +219,152 @@ extern const struct kit_net_component KIT_SOLE_NET;
 /* cdef: begin */
 KIT_INLINE bool kit_net_poll(struct kit_net *net)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(net)->poll(net);
 }
 
 KIT_INLINE uint64_t kit_net_deadline_ns(struct kit_net *net)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(net)->deadline_ns(net);
 }
 
 KIT_INLINE int kit_net_configure(struct kit_net *net, const struct kit_address *address,
                                  unsigned prefix, const struct kit_address *gateway)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(net)->configure(net, address, prefix, gateway);
 }
 
 KIT_INLINE int kit_net_address(const struct kit_net *net, uint8_t family, struct kit_address *out)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(net)->address(net, family, out);
 }
 
 KIT_INLINE int kit_net_tcp_listen(struct kit_net *net, uint16_t port, uint32_t backlog,
                                   kit_tcp_callback callback, void *argument, struct kit_tcp **out)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(net)->tcp_listen(net, port, backlog, callback, argument, out);
 }
 
 KIT_INLINE struct kit_tcp *kit_net_tcp_accept(struct kit_tcp *listener)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(listener->net)->tcp_accept(listener);
 }
 
 KIT_INLINE void kit_net_tcp_set_callback(struct kit_tcp *tcp, kit_tcp_callback callback,
                                          void *argument)
 {
+    KIT_FROM_APPLICATION;
     KIT_NET_OPS(tcp->net)->tcp_set_callback(tcp, callback, argument);
 }
 
 KIT_INLINE int kit_net_tcp_connect(struct kit_net *net, const struct kit_address *remote,
                                    kit_tcp_callback callback, void *argument, struct kit_tcp **out)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(net)->tcp_connect(net, remote, callback, argument, out);
 }
 
 KIT_INLINE int kit_net_tcp_send(struct kit_tcp *tcp, const void *data, size_t length)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(tcp->net)->tcp_send(tcp, data, length);
 }
 
 KIT_INLINE int kit_net_tcp_receive(struct kit_tcp *tcp, void *buffer, size_t length)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(tcp->net)->tcp_receive(tcp, buffer, length);
 }
 
 KIT_INLINE int kit_net_tcp_peek(struct kit_tcp *tcp, const void **data)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(tcp->net)->tcp_peek(tcp, data);
 }
 
 KIT_INLINE void kit_net_tcp_consume(struct kit_tcp *tcp, size_t length)
 {
+    KIT_FROM_APPLICATION;
     KIT_NET_OPS(tcp->net)->tcp_consume(tcp, length);
 }
 
 KIT_INLINE int kit_net_tcp_shutdown(struct kit_tcp *tcp)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(tcp->net)->tcp_shutdown(tcp);
 }
 
 KIT_INLINE void kit_net_tcp_close(struct kit_tcp *tcp)
 {
+    KIT_FROM_APPLICATION;
     KIT_NET_OPS(tcp->net)->tcp_close(tcp);
 }
 
 KIT_INLINE void kit_net_tcp_abort(struct kit_tcp *tcp)
 {
+    KIT_FROM_APPLICATION;
     KIT_NET_OPS(tcp->net)->tcp_abort(tcp);
 }
 
 KIT_INLINE void kit_net_tcp_info(const struct kit_tcp *tcp, struct kit_tcp_info *out)
 {
+    KIT_FROM_APPLICATION;
     KIT_NET_OPS(tcp->net)->tcp_info(tcp, out);
 }
 
 KIT_INLINE int kit_net_udp_open(struct kit_net *net, uint16_t port, kit_udp_callback callback,
                                 void *argument, struct kit_udp **out)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(net)->udp_open(net, port, callback, argument, out);
 }
 
 KIT_INLINE uint16_t kit_net_udp_port(const struct kit_udp *udp)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(udp->net)->udp_port(udp);
 }
 
 KIT_INLINE int kit_net_udp_send(struct kit_udp *udp, const struct kit_address *to, const void *data,
                                 size_t length)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(udp->net)->udp_send(udp, to, data, length);
 }
 
 KIT_INLINE int kit_net_udp_receive(struct kit_udp *udp, struct kit_address *from, void *buffer,
                                    size_t length)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(udp->net)->udp_receive(udp, from, buffer, length);
 }
 
 KIT_INLINE void kit_net_udp_close(struct kit_udp *udp)
 {
+    KIT_FROM_APPLICATION;
     KIT_NET_OPS(udp->net)->udp_close(udp);
 }
 
 KIT_INLINE void kit_net_stats(const struct kit_net *net, struct kit_net_stats *out)
 {
+    KIT_FROM_APPLICATION;
     KIT_NET_OPS(net)->stats(net, out);
 }
 
 KIT_INLINE int kit_net_check(const struct kit_net *net)
 {
+    KIT_FROM_APPLICATION;
     return KIT_NET_OPS(net)->check(net);
 }
 
 KIT_INLINE void kit_net_close(struct kit_net *net)
 {
+    KIT_FROM_APPLICATION;
     KIT_NET_OPS(net)->close(net);
 }
 

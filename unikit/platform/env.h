@@ -15,6 +15,7 @@
 
 #include <unikit/rt/error.h>
 #include <unikit/rt/types.h>
+#include <unikit/rt/x86_64/inside.h>
 
 /* Facts of the composition, from the composer: a platform's guest side leaves out what nobody in
  * the image can use. */

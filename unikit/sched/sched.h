@@ -33,6 +33,8 @@ enum {
     KIT_SCHED_WEIGHTS = 4,      /* share.weight divides the processor */
     KIT_SCHED_RESERVATIONS = 8, /* share.slice_ns in each share.period_ns is guaranteed */
     KIT_SCHED_CPUS = 16,        /* serves several processors */
+    KIT_SCHED_PREEMPTION = 32,  /* a task may lose the processor at any instruction of its own:
+                                 * stop_ns says when, and nothing relies on tasks that yield */
     KIT_SCHED_PRIORITY_MAX = 63
 };
 
@@ -182,6 +184,10 @@ struct kit_sched_ops {
      * or goes, and what it does; NULL: that was the last. */
     struct kit_task *(*next_task)(const struct kit_sched *s, const struct kit_task *after,
                                   struct kit_task_info *out);
+    /* optional: stops the running task, which did not ask for it, and ends the turn, so that
+     * devices are looked at. The task has given nothing up: it is ready as one that became so when
+     * it last began to run. Elsewhere a no-op. */
+    void (*preempt)(struct kit_sched *s);
 };
 
 struct kit_sched {
@@ -213,82 +219,98 @@ extern const struct kit_sched_component KIT_SOLE_SCHED;
 /* cdef: begin */
 KIT_INLINE bool kit_sched_turn(struct kit_sched *s)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->turn(s);
 }
 
 KIT_INLINE uint64_t kit_sched_deadline_ns(struct kit_sched *s)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->deadline_ns(s);
 }
 
 KIT_INLINE void kit_sched_post(struct kit_sched *s, struct kit_work *work)
 {
+    KIT_FROM_APPLICATION;
     KIT_SCHED_OPS(s)->post(s, work);
 }
 
 KIT_INLINE bool kit_sched_cancel_work(struct kit_sched *s, struct kit_work *work)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->cancel_work(s, work);
 }
 
 KIT_INLINE int kit_sched_arm(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_ns)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->arm(s, timer, deadline_ns);
 }
 
 KIT_INLINE bool kit_sched_cancel(struct kit_sched *s, struct kit_timer *timer)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->cancel(s, timer);
 }
 
 KIT_INLINE int kit_sched_spawn(struct kit_sched *s, const struct kit_task_spec *spec,
                                struct kit_task **out)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->spawn(s, spec, out);
 }
 
 KIT_INLINE struct kit_task *kit_sched_current(const struct kit_sched *s)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->current(s);
 }
 
 KIT_INLINE void kit_sched_yield(struct kit_sched *s)
 {
+    KIT_FROM_APPLICATION;
     KIT_SCHED_OPS(s)->yield(s);
 }
 
 KIT_INLINE int kit_sched_block(struct kit_sched *s, uint64_t deadline_ns)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->block(s, deadline_ns);
 }
 
 KIT_INLINE void kit_sched_wake(struct kit_sched *s, struct kit_task *task)
 {
+    KIT_FROM_APPLICATION;
     KIT_SCHED_OPS(s)->wake(s, task);
 }
 
 KIT_INLINE void kit_sched_exit(struct kit_sched *s)
 {
+    KIT_FROM_APPLICATION;
     KIT_SCHED_OPS(s)->exit(s);
 }
 
 KIT_INLINE int kit_sched_join(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->join(s, task, deadline_ns);
 }
 
 KIT_INLINE void kit_sched_stats(const struct kit_sched *s, struct kit_sched_stats *out)
 {
+    KIT_FROM_APPLICATION;
     KIT_SCHED_OPS(s)->stats(s, out);
 }
 
 KIT_INLINE int kit_sched_check(const struct kit_sched *s)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->check(s);
 }
 
 KIT_INLINE void kit_sched_close(struct kit_sched *s)
 {
+    KIT_FROM_APPLICATION;
     KIT_SCHED_OPS(s)->close(s);
 }
 
@@ -296,6 +318,7 @@ KIT_INLINE void kit_sched_close(struct kit_sched *s)
 KIT_INLINE int kit_sched_set_share(struct kit_sched *s, struct kit_task *task,
                                    const struct kit_task_share *share)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->set_share ? KIT_SCHED_OPS(s)->set_share(s, task, share) : KIT_ENOTSUP;
 }
 
@@ -303,6 +326,7 @@ KIT_INLINE int kit_sched_set_share(struct kit_sched *s, struct kit_task *task,
 KIT_INLINE int kit_sched_get_share(const struct kit_sched *s, const struct kit_task *task,
                                    struct kit_task_share *out)
 {
+    KIT_FROM_APPLICATION;
     if (!KIT_SCHED_OPS(s)->get_share)
         return KIT_ENOTSUP;
     KIT_SCHED_OPS(s)->get_share(s, task, out);
@@ -312,12 +336,24 @@ KIT_INLINE int kit_sched_get_share(const struct kit_sched *s, const struct kit_t
 /* KIT_NEVER where the policy leaves it to the tasks. */
 KIT_INLINE uint64_t kit_sched_stop_ns(const struct kit_sched *s)
 {
+    KIT_FROM_APPLICATION;
     return KIT_SCHED_OPS(s)->stop_ns ? KIT_SCHED_OPS(s)->stop_ns(s) : KIT_NEVER;
+}
+
+/* A yield, where the policy knows no difference. */
+KIT_INLINE void kit_sched_preempt(struct kit_sched *s)
+{
+    KIT_FROM_APPLICATION;
+    if (KIT_SCHED_OPS(s)->preempt)
+        KIT_SCHED_OPS(s)->preempt(s);
+    else
+        KIT_SCHED_OPS(s)->yield(s);
 }
 
 /* Nothing, where the policy does not know it. */
 KIT_INLINE void kit_sched_depend(struct kit_sched *s, struct kit_task *task, struct kit_task *on)
 {
+    KIT_FROM_APPLICATION;
     if (KIT_SCHED_OPS(s)->depend)
         KIT_SCHED_OPS(s)->depend(s, task, on);
 }
