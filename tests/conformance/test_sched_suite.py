@@ -75,7 +75,7 @@ MUTATIONS = [
      "task->lag = 0;"),
     ("fair", "fair.c", "tree_first_upto(&fair->tree, fair_now(fair))", "fair->tree.first"),
     ("fair", "fair.c", "fair->moment += (__int128)advance * task->weight;", ""),
-    ("fair", "fair.c", "if (task->node.key == deadline)", "if (0)"),
+    ("fair", "fair.c", "if (task->node.key == deadline && !threads->preempted)", "if (0)"),
     ("fair", "fair.c", "task->node.value += advance;", "task->node.value += ran_ns;"),
     ("fair", "fair.c", "task->node.key = task->node.value + fair", "task->node.key = fair"),
     ("fair", "tree.c", "node->least = node->child[side]->least;", ";"),

@@ -298,6 +298,7 @@ static int edf_set_share(struct kit_sched *s, struct kit_task *which,
         edf_resume(task, kit_env_now_ns(edf->threads.events.env));
         edf_put(edf, task);
     }
+    thread_slice(&edf->threads);
     return 0;
 }
 
@@ -387,9 +388,9 @@ static void edf_close(struct kit_sched *s)
 static const struct kit_sched_ops edf_ops = {
     .turn = thread_turn,
     .deadline_ns = edf_deadline_ns,
-    .post = events_post,
+    .post = thread_post,
     .cancel_work = events_cancel_work,
-    .arm = events_arm,
+    .arm = thread_arm,
     .cancel = events_cancel,
     .spawn = thread_spawn,
     .current = thread_current,
@@ -407,6 +408,7 @@ static const struct kit_sched_ops edf_ops = {
     .note = thread_note,
     .attend = thread_attend,
     .next_task = thread_next_task,
+    .preempt = thread_preempt,
 };
 
 static int edf_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,
@@ -439,7 +441,7 @@ static int edf_open(const uint64_t *options, runtime_environment_t *env, struct 
 const struct kit_sched_component kit_sched_edf = {
     .id = "sched.edf",
     .abi = KIT_SCHED_ABI,
-    .features = KIT_SCHED_THREADS | KIT_SCHED_RESERVATIONS,
+    .features = KIT_SCHED_THREADS | KIT_SCHED_RESERVATIONS | KIT_SCHED_PREEMPTION,
     .ops = &edf_ops,
     .open = edf_open,
 };

@@ -17,7 +17,7 @@ class Edf(Threaded):
     """
 
     id = "sched.edf"
-    features = frozenset({"threads", "reservations"})
+    features = frozenset({"threads", "reservations", "preemption"})
     sources = ("edf.c", "tree.c", *THREAD_SOURCES)
     reference = ("L. Abeni, G. Buttazzo, Integrating multimedia applications in hard real-time "
                  "systems, RTSS 1998; I. Leslie et al., Nemesis, IEEE JSAC 14(7), 1996")

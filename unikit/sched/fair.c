@@ -187,7 +187,7 @@ void thread_policy_ready(struct threads *threads, struct kit_task *which)
         fair_enter(fair, task);
     } else {
         fair->running = NULL;
-        if (task->node.key == deadline) { /* it has not used what it asked for */
+        if (task->node.key == deadline && !threads->preempted) { /* it leaves some of its request */
             fair->yielding = task;
             return;
         }
@@ -283,6 +283,7 @@ static int fair_set_share(struct kit_sched *s, struct kit_task *which,
         fair_enter(fair, task); /* with the same lag */
     if (queued)
         tree_insert(&fair->tree, &task->node);
+    thread_slice(&fair->threads);
     return 0;
 }
 
@@ -344,9 +345,9 @@ static void fair_close(struct kit_sched *s)
 static const struct kit_sched_ops fair_ops = {
     .turn = thread_turn,
     .deadline_ns = thread_deadline_ns,
-    .post = events_post,
+    .post = thread_post,
     .cancel_work = events_cancel_work,
-    .arm = events_arm,
+    .arm = thread_arm,
     .cancel = events_cancel,
     .spawn = thread_spawn,
     .current = thread_current,
@@ -364,6 +365,7 @@ static const struct kit_sched_ops fair_ops = {
     .note = thread_note,
     .attend = thread_attend,
     .next_task = thread_next_task,
+    .preempt = thread_preempt,
 };
 
 static int fair_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,
@@ -394,7 +396,7 @@ static int fair_open(const uint64_t *options, runtime_environment_t *env, struct
 const struct kit_sched_component kit_sched_fair = {
     .id = "sched.fair",
     .abi = KIT_SCHED_ABI,
-    .features = KIT_SCHED_THREADS | KIT_SCHED_WEIGHTS,
+    .features = KIT_SCHED_THREADS | KIT_SCHED_WEIGHTS | KIT_SCHED_PREEMPTION,
     .ops = &fair_ops,
     .open = fair_open,
 };

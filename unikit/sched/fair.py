@@ -16,7 +16,7 @@ class Fair(Threaded):
     """
 
     id = "sched.fair"
-    features = frozenset({"threads", "weights"})
+    features = frozenset({"threads", "weights", "preemption"})
     sources = ("fair.c", "tree.c", *THREAD_SOURCES)
     reference = ("I. Stoica, H. Abdel-Wahab, Earliest eligible virtual deadline first, "
                  "Old Dominion University, TR-95-22, 1995")

@@ -23,6 +23,8 @@ enum { STACK_SIZE_MIN = 1024, STACK_USABLE_MIN = 512, STACK_ALIGN = 64 };
 enum { STACK_PAINT = 0xa5, STACK_CANARY_BYTES = 8 };
 enum { STACK_COLOURS = 8, STACK_COLOUR_BYTES = 128, STACK_COLOURED_MIN = 8192 };
 #define STACK_SIZE_MAX ((size_t)1 << 40)
+/* What an upcall takes of the stack it interrupts, on top of what was asked for. */
+enum { STACK_UPCALL = KIT_WITH_PREEMPTION ? KIT_UPCALL_STACK : 0 };
 #define STACK_PAINTED UINT64_C(0xa5a5a5a5a5a5a5a5)
 
 static size_t stack_align(const struct stack_pool *pool)
@@ -38,10 +40,12 @@ static size_t stack_overhead(size_t size, size_t room)
     return sizeof(struct kit_stack_tag) + STACK_CANARY_BYTES + room + colours;
 }
 
-/* Bytes of the block for a stack of `size` bytes, overhead included. */
+/* Bytes of the block for a stack of `size` bytes, overhead included; room for an upcall is extra.
+ */
 static size_t stack_block(const struct stack_pool *pool, size_t size)
 {
-    return kit_align_up(size, stack_align(pool)) + (pool->guard ? KIT_STACK_PAGE : 0);
+    return kit_align_up(size + STACK_UPCALL, stack_align(pool)) +
+           (pool->guard ? KIT_STACK_PAGE : 0);
 }
 
 size_t stack_usable(const struct stack_pool *pool, size_t room)

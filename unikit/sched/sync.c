@@ -78,6 +78,7 @@ static int waiters_wait(struct kit_sched *s, struct kit_waiters *waiters, struct
 
 int kit_mutex_lock(struct kit_sched *s, struct kit_mutex *mutex, uint64_t deadline_ns)
 {
+    KIT_INSIDE;
     struct kit_task *self = kit_sched_current(s);
     if (self == NULL)
         return KIT_ENOTSUP;
@@ -95,6 +96,7 @@ int kit_mutex_lock(struct kit_sched *s, struct kit_mutex *mutex, uint64_t deadli
 
 int kit_mutex_trylock(struct kit_sched *s, struct kit_mutex *mutex)
 {
+    KIT_INSIDE;
     struct kit_task *self = kit_sched_current(s);
     if (self == NULL)
         return KIT_ENOTSUP;
@@ -106,6 +108,7 @@ int kit_mutex_trylock(struct kit_sched *s, struct kit_mutex *mutex)
 
 void kit_mutex_unlock(struct kit_sched *s, struct kit_mutex *mutex)
 {
+    KIT_INSIDE;
     KIT_ASSERT(mutex->owner != NULL && mutex->owner == kit_sched_current(s));
     struct kit_task *next = waiters_serve(s, &mutex->waiters);
     mutex->owner = next;
@@ -119,6 +122,7 @@ void kit_mutex_unlock(struct kit_sched *s, struct kit_mutex *mutex)
 int kit_condition_wait(struct kit_sched *s, struct kit_condition *condition,
                        struct kit_mutex *mutex, uint64_t deadline_ns)
 {
+    KIT_INSIDE;
     struct kit_waiter waiter = {.task = kit_sched_current(s)};
     if (waiter.task == NULL)
         return KIT_ENOTSUP;
@@ -132,17 +136,20 @@ int kit_condition_wait(struct kit_sched *s, struct kit_condition *condition,
 
 void kit_condition_signal(struct kit_sched *s, struct kit_condition *condition)
 {
+    KIT_INSIDE;
     waiters_serve(s, &condition->waiters);
 }
 
 void kit_condition_broadcast(struct kit_sched *s, struct kit_condition *condition)
 {
+    KIT_INSIDE;
     while (waiters_serve(s, &condition->waiters) != NULL) {
     }
 }
 
 int kit_semaphore_wait(struct kit_sched *s, struct kit_semaphore *semaphore, uint64_t deadline_ns)
 {
+    KIT_INSIDE;
     struct kit_task *self = kit_sched_current(s);
     if (self == NULL)
         return KIT_ENOTSUP;
@@ -154,6 +161,7 @@ int kit_semaphore_wait(struct kit_sched *s, struct kit_semaphore *semaphore, uin
 
 void kit_semaphore_post(struct kit_sched *s, struct kit_semaphore *semaphore)
 {
+    KIT_INSIDE;
     if (waiters_serve(s, &semaphore->waiters) == NULL)
         semaphore->count++;
 }

@@ -10,6 +10,11 @@
  * not lost. A block or join with a deadline arms the task's own timer, in a queue that was made
  * with the first task, so sleeping never fails for lack of memory.
  *
+ * With preemption (rt/x86_64/inside.h) a task's own code runs outside of components, everything
+ * here inside; how deep a task was when it stopped is kept on its stack. Before a task runs, and
+ * whenever something happens that it may have to stop for, the platform is told until when it may
+ * run.
+ *
  * Cost: spawn (with a spare task), join, block, wake, yield: O(1) plus the policy. */
 #include <unikit/rt/assert.h>
 #include <unikit/rt/bits.h>
@@ -73,19 +78,80 @@ static void thread_check_stack(struct threads *t, const struct kit_task *task)
         stack_overflowed(task->stack, t->message);
 }
 
+#if KIT_WITH_PREEMPTION
+static void thread_tell(struct threads *t, uint64_t stop_ns)
+{
+    if (stop_ns == t->stop_ns)
+        return;
+    t->stop_ns = stop_ns;
+    (void)kit_env_cpu_slice(t->events.env, stop_ns); /* where there is none, tasks stop at will */
+}
+
+void thread_slice(struct threads *t)
+{
+    if (t->current == NULL)
+        return;
+    uint64_t stop_ns = kit_sched_stop_ns(&t->events.base);
+    if (stop_ns == 0) /* somebody more urgent is ready: the next safe point will do */
+        kit_inside_set_due(1);
+    else if (t->events.queued != 0) /* work for the next turn: at the next tick */
+        stop_ns = 0;
+    thread_tell(t, stop_ns);
+}
+
+/* The slice of the task that was just entered begins; the last one's end means nothing to it. */
+static void thread_slice_begin(struct threads *t)
+{
+    kit_inside_set_due(0);
+    thread_slice(t);
+}
+
+/* A turn ends, and perhaps no task will run for long. */
+static void thread_slice_end(struct threads *t)
+{
+    if (t->ready == 0)
+        thread_tell(t, KIT_NEVER);
+}
+
+void thread_post(struct kit_sched *s, struct kit_work *work)
+{
+    events_post(s, work);
+    thread_slice(threads_of(s));
+}
+
+int thread_arm(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_ns)
+{
+    int rc = events_arm(s, timer, deadline_ns);
+    thread_slice(threads_of(s));
+    return rc;
+}
+#else
+#define thread_slice_begin(t) ((void)(t))
+#define thread_slice_end(t) ((void)(t))
+#endif
+
+/* From one context to another, and back some time; how deep it was inside is the context's. */
+KIT_INLINE void thread_switch(struct kit_context *from, const struct kit_context *to)
+{
+    uint32_t depth = kit_inside_depth();
+    kit_context_switch(from, to);
+    kit_inside_set_depth(depth);
+}
+
 static void thread_enter(struct threads *t, struct kit_task *task)
 {
     t->current = task;
     task->state = THREAD_RUNNING;
     t->ready--;
     t->events.stats.switches++;
+    thread_slice_begin(t);
 }
 
 /* The current task, whose state says why, stops; returns when it runs again. */
 static void thread_stop(struct threads *t, struct kit_task *task)
 {
     thread_check_stack(t, task);
-    struct kit_task *next = thread_policy_next(t);
+    struct kit_task *next = t->over ? NULL : thread_policy_next(t);
     if (next != NULL)
         thread_enter(t, next);
     else
@@ -97,7 +163,7 @@ static void thread_stop(struct threads *t, struct kit_task *task)
         kit_control_write(t->control);
     }
     THREAD_LEAVE(task, next, t);
-    kit_context_switch(&task->context, next != NULL ? &next->context : &t->context);
+    thread_switch(&task->context, next != NULL ? &next->context : &t->context);
     THREAD_ARRIVE(task, t);
     if (KIT_UNLIKELY(task->flags & KIT_TASK_CONTROL))
         kit_control_write(task->control);
@@ -108,6 +174,8 @@ static void thread_make_ready(struct threads *t, struct kit_task *task)
     task->state = THREAD_READY;
     t->ready++;
     thread_policy_ready(t, task);
+    if (task != t->current)
+        thread_slice(t);
 }
 
 /* ---- sleeping and waking -------------------------------------------------------------------- */
@@ -168,6 +236,19 @@ void thread_yield(struct kit_sched *s)
     if (task == NULL)
         return;
     thread_make_ready(t, task);
+    thread_stop(t, task);
+}
+
+void thread_preempt(struct kit_sched *s)
+{
+    struct threads *t = threads_of(s);
+    struct kit_task *task = t->current;
+    if (task == NULL)
+        return;
+    t->preempted = true;
+    thread_make_ready(t, task);
+    t->preempted = false;
+    t->over = true;
     thread_stop(t, task);
 }
 
@@ -247,7 +328,10 @@ static void thread_main(struct kit_context *context)
 {
     struct kit_task *task = KIT_CONTAINER_OF(context, struct kit_task, context);
     THREAD_ARRIVE_FIRST(task->threads);
+    uint32_t depth = kit_inside_depth();
+    kit_inside_set_depth(0);
     task->entry(task->argument);
+    kit_inside_set_depth(depth);
     thread_exit(&task->threads->events.base);
 }
 
@@ -259,18 +343,20 @@ bool thread_turn(struct kit_sched *s)
     events_begin(&t->events);
     thread_policy_begin(t);
     bool any = events_run(&t->events);
-    while ((task = thread_policy_next(t)) != NULL) {
+    t->over = false;
+    while (!t->over && (task = thread_policy_next(t)) != NULL) {
         any = true;
         thread_enter(t, task);
         THREAD_FROM_TURN(t);
         THREAD_LEAVE(t, task, t);
-        kit_context_switch(&t->context, &task->context);
+        thread_switch(&t->context, &task->context);
         THREAD_ARRIVE(t, t);
         if (t->ended != NULL) {
             thread_destroy(t, t->ended);
             t->ended = NULL;
         }
     }
+    thread_slice_end(t);
     return events_end(&t->events, any);
 }
 
@@ -472,6 +558,7 @@ int threads_open(struct threads *t, runtime_environment_t *env, struct kit_alloc
     t->task_size = sizeof(struct kit_task);
     t->limit = cached;
     t->control = kit_control_read();
+    t->stop_ns = KIT_NEVER;
     events_open(&t->events, env, alloc);
     kit_list_init(&t->all);
     return stack_pool_open(&t->stacks, env, alloc, stack_size, guard, 0, measure);

@@ -58,6 +58,9 @@ struct threads {
     struct kit_context context; /* of turn() while a task runs */
     struct kit_control control; /* of everybody but tasks with KIT_TASK_CONTROL */
     struct kit_task *ended;     /* has just finished; turn() frees its memory */
+    bool preempted;             /* the task that becomes ready did not ask to stop ... */
+    bool over;                  /* ... and so this turn ends */
+    uint64_t stop_ns;           /* what the platform was told last */
     struct stack_pool stacks;
     struct kit_list all;
     struct kit_task *spare; /* the last in comes out first, while its stack is in the cache */
@@ -85,8 +88,8 @@ struct threads {
 
 /* A turn begins: tasks that become ready from now on wait for the next one. */
 void thread_policy_begin(struct threads *threads);
-/* `task` has become ready: new, woken or yielding. The policy owns task->link until it hands the
- * task out. */
+/* `task` has become ready: new, woken, yielding or, with threads->preempted, stopped against its
+ * will. The policy owns task->link until it hands the task out. */
 void thread_policy_ready(struct threads *threads, struct kit_task *task);
 /* Takes out the task that runs next in this turn; NULL ends the turn. */
 struct kit_task *thread_policy_next(struct threads *threads);
@@ -98,6 +101,7 @@ uint64_t thread_deadline_ns(struct kit_sched *s);
 int thread_spawn(struct kit_sched *s, const struct kit_task_spec *spec, struct kit_task **out);
 struct kit_task *thread_current(const struct kit_sched *s);
 void thread_yield(struct kit_sched *s);
+void thread_preempt(struct kit_sched *s);
 int thread_block(struct kit_sched *s, uint64_t deadline_ns);
 void thread_wake(struct kit_sched *s, struct kit_task *task);
 void thread_exit(struct kit_sched *s);
@@ -107,12 +111,30 @@ void thread_note(struct kit_sched *s, const struct kit_wait *wait);
 int thread_attend(struct kit_sched *s, struct kit_task *task, bool on);
 struct kit_task *thread_next_task(const struct kit_sched *s, const struct kit_task *after,
                                   struct kit_task_info *out);
+#if KIT_WITH_PREEMPTION
+/* These may give the running task somebody to stop for. */
+void thread_post(struct kit_sched *s, struct kit_work *work);
+int thread_arm(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_ns);
+#else
+#define thread_post events_post
+#define thread_arm events_arm
+#endif
 
 /* ---- ... and parts of ops ------------------------------------------------------------------- */
 
 /* Options of the stacks as for stack_pool_open. 0 or KIT_EINVAL. */
 int threads_open(struct threads *threads, runtime_environment_t *env, struct kit_alloc *alloc,
                  size_t stack_size, bool guard, size_t cached, bool measure);
+/* Something changed that stop_ns depends on while a task may be running: the platform is told when
+ * that one shall stop. */
+#if KIT_WITH_PREEMPTION
+void thread_slice(struct threads *threads);
+#else
+KIT_INLINE void thread_slice(struct threads *threads)
+{
+    (void)threads;
+}
+#endif
 /* Verifies all but the policy's own lists; 0 or KIT_ECORRUPT. */
 int threads_check(const struct threads *threads);
 /* Drops every task and frees everything but the object itself. */

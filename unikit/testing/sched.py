@@ -53,7 +53,8 @@ def check_scheduler(component: Scheduler | type[Scheduler],
 def _check_words(record: Scheduler, report: Report) -> None:
     """Compare what the record says with what the C side says."""
     component = load.component(record)
-    words = {"threads": 1, "priorities": 2, "weights": 4, "reservations": 8, "cpus": 16}
+    words = {"threads": 1, "priorities": 2, "weights": 4, "reservations": 8, "cpus": 16,
+             "preemption": 32}
     claimed = frozenset(word for word, bit in words.items() if component.features & bit)
     name = report.ffi.string(component.id).decode()
     for what, here, there in (("features", sorted(record.features), sorted(claimed)),

@@ -60,6 +60,11 @@ struct kit_cpu *kit_virtual_cpu_self(runtime_environment_t *env)
     return env->cpu_self(env);
 }
 
+int kit_virtual_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
+{
+    return env->cpu_slice(env, stop_ns);
+}
+
 const char *kit_virtual_boot_option(runtime_environment_t *env, const char *name)
 {
     return env->boot_option(env, name);
