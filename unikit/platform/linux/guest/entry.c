@@ -79,12 +79,6 @@ uint32_t kit_linux_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32
            (files[1].revents != 0 ? KIT_WAKE_NETWORK : 0u);
 }
 
-int kit_linux_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
-{
-    (void)env, (void)stop_ns;
-    return KIT_ENOTSUP;
-}
-
 const char *kit_linux_boot_option(runtime_environment_t *env, const char *name)
 {
     (void)env;
@@ -164,6 +158,8 @@ __attribute__((used)) void *kit_linux_start(char **initial, const uintptr_t *aux
     kit_linux.network_fd = -1;
     if (KIT_WITH_NETWORK)
         kit_linux_network_open();
+    if (KIT_WITH_PREEMPTION)
+        kit_linux_slice_open();
     return (void *)kit_linux.stack.end;
 }
 

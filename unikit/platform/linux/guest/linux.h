@@ -112,6 +112,11 @@ uint32_t kit_linux_cpu_wait(struct linux_cpu *here, struct linux_pollfd *files, 
 /* network.c: opens net.fd if it was given. */
 LINUX_COLD void kit_linux_network_open(void);
 
+/* slice.c: for images with preemption: the processor's block behind GS, and the timer. */
+LINUX_COLD void kit_linux_slice_open(void);
+/* start.S: where a signal handler returns to. */
+void kit_linux_signal_return(void);
+
 /* report.c */
 LINUX_COLD void kit_linux_faults_open(void);
 /* Says whose stack ran over into the page of `fault`, if one did. */

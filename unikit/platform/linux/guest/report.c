@@ -5,31 +5,8 @@
 #include <unikit/platform/linux/guest/linux.h>
 #include <unikit/rt/stack.h>
 
-enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SA_ONSTACK = 0x08000000 };
 enum { FRAMES = 24 };
 enum { VECTOR_PAGE_FAULT = 14 };
-
-struct signal_action {
-    uintptr_t handler;
-    uint64_t flags;
-    uintptr_t restorer;
-    uint64_t mask;
-};
-
-struct signal_stack {
-    uintptr_t base;
-    int flags;
-    size_t size;
-};
-
-/* struct ucontext up to the registers (struct sigcontext). */
-struct signal_context {
-    uint64_t flags, link;
-    struct signal_stack stack;
-    uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
-    uint64_t rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags;
-    uint64_t segments, error, vector, mask, cr2;
-};
 
 /* From r8 on, in the order of the context; stk and cod in place of the
  * segments and the signal mask, which say nothing. */
@@ -96,7 +73,7 @@ static bool is_text(uintptr_t address)
 /* Along the frame pointers, which lead to higher addresses; a chain that does not is broken. Stacks
  * lie between the image's own and the end of the heap, where its threads have theirs. If that leads
  * into a guard, the kernel ends the process here: what is written by then stays. */
-static LINUX_COLD void report_backtrace(const struct signal_context *context)
+static LINUX_COLD void report_backtrace(const struct linux_context *context)
 {
     const memory_region_t *heap = &kit_linux.env.memory;
     uintptr_t limit = (uintptr_t)heap->base_address + heap->size - 16;
@@ -135,7 +112,7 @@ void kit_linux_report_task(uintptr_t fault)
 }
 
 static LINUX_COLD _Noreturn void on_signal(int number, const int32_t *info,
-                                           struct signal_context *context)
+                                           struct linux_context *context)
 {
     (void)number;
 #if KIT_WITH_CPUS
@@ -183,13 +160,13 @@ void kit_linux_panic_handler(runtime_environment_t *env, const char *message)
 void kit_linux_faults_open(void)
 {
     static const uint8_t signals[] = {SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV};
-    struct signal_stack stack = {kit_linux.signal_stack.start, 0,
-                                 kit_linux.signal_stack.end - kit_linux.signal_stack.start};
+    struct linux_signal_stack stack = {kit_linux.signal_stack.start, 0,
+                                       kit_linux.signal_stack.end - kit_linux.signal_stack.start};
     kit_syscall3(SYS_SIGALTSTACK, (uintptr_t)&stack, 0, 0);
-    struct signal_action action = {(uintptr_t)on_signal, SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
-                                   (uintptr_t)on_signal, 0};
+    struct linux_action action = {(uintptr_t)on_signal, SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
+                                  (uintptr_t)on_signal, 0};
     for (size_t i = 0; i < KIT_ARRAY_SIZE(signals); i++)
         kit_syscall5(SYS_RT_SIGACTION, signals[i], (uintptr_t)&action, 0, 8, 0);
-    action = (struct signal_action){1, SA_RESTORER, (uintptr_t)on_signal, 0}; /* SIG_IGN */
+    action = (struct linux_action){1, SA_RESTORER, (uintptr_t)on_signal, 0}; /* SIG_IGN */
     kit_syscall5(SYS_RT_SIGACTION, SIGPIPE, (uintptr_t)&action, 0, 8, 0);
 }

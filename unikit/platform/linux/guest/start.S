@@ -36,4 +36,13 @@ _start:
     ud2
     .size _start, . - _start
 
+    .section .text.kit_linux_signal_return, "ax", @progbits
+    .globl kit_linux_signal_return
+    .hidden kit_linux_signal_return
+    .type kit_linux_signal_return, @function
+kit_linux_signal_return:
+    mov     $15, %eax                       /* rt_sigreturn */
+    syscall
+    .size kit_linux_signal_return, . - kit_linux_signal_return
+
     .section .note.GNU-stack, "", @progbits

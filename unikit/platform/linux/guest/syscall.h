@@ -13,6 +13,8 @@ enum {
     SYS_MMAP = 9,
     SYS_MPROTECT = 10,
     SYS_RT_SIGACTION = 13,
+    SYS_RT_SIGPROCMASK = 14,
+    SYS_RT_SIGRETURN = 15,
     SYS_READV = 19,
     SYS_MADVISE = 28,
     SYS_CLONE = 56,
@@ -21,7 +23,10 @@ enum {
     SYS_SIGALTSTACK = 131,
     SYS_PRCTL = 157,
     SYS_ARCH_PRCTL = 158,
+    SYS_GETTID = 186,
     SYS_FUTEX = 202,
+    SYS_TIMER_CREATE = 222,
+    SYS_TIMER_SETTIME = 223,
     SYS_CLOCK_GETTIME = 228,
     SYS_EXIT_GROUP = 231,
     SYS_PPOLL = 271,
@@ -61,6 +66,8 @@ enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGKILL = 9, SIGSEGV = 1
 enum { AT_NULL = 0, AT_RANDOM = 25, AT_HWCAP2 = 26, AT_SYSINFO_EHDR = 33 };
 enum { HWCAP2_FSGSBASE = 2 };
 
+enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SA_ONSTACK = 0x08000000, SA_RESTART = 0x10000000 };
+
 struct linux_timespec {
     int64_t seconds;
     int64_t nanoseconds;
@@ -75,6 +82,28 @@ struct linux_pollfd {
 struct linux_iovec {
     void *base;
     size_t size;
+};
+
+struct linux_action {
+    uintptr_t handler;
+    uint64_t flags;
+    uintptr_t restorer;
+    uint64_t mask;
+};
+
+struct linux_signal_stack {
+    uintptr_t base;
+    int flags;
+    size_t size;
+};
+
+/* struct ucontext up to the registers (struct sigcontext). */
+struct linux_context {
+    uint64_t flags, link;
+    struct linux_signal_stack stack;
+    uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
+    uint64_t rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags;
+    uint64_t segments, error, vector, mask, cr2;
 };
 
 KIT_INLINE long kit_syscall(long number, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
