@@ -45,6 +45,7 @@ enum kit_kvm_bell {
     KIT_KVM_PAGES = 3, /* page_*; result in page_result */
     KIT_KVM_KICK = 4,  /* look at the queues */
     KIT_KVM_START = 5, /* value: the processor to start; start_*; result in start_result */
+    KIT_KVM_SLICE = 6, /* a slice has an end, and nobody looks at the clock: kit_kvm_cpu.ticking */
     KIT_KVM_BELLS,
     /* Word KIT_KVM_WAKE + n ends the sleep of processor n. The value means nothing, no other queue
      * is looked at, and most of the time nobody leaves the guest (ioeventfd). */
@@ -138,6 +139,12 @@ struct kit_kvm_cpu {
     uint32_t asleep;  /* the guest's own: it is to be rung */
     uint64_t last_ns; /* the guest's own: its time never runs backwards */
     struct kit_cpu cpu;
+    /* The monitor looks at `stop_ns` once a tick while `ticking`, which it takes back when it has
+     * found no end of a slice for some ticks. Whoever writes the first one looks at `ticking`
+     * afterwards, and calls KIT_KVM_SLICE. */
+    uint64_t stop_ns;
+    uint32_t ticking;
+    uint32_t reserved;
 };
 
 /* The shared page; both sides write. Nothing in it is trusted by the monitor. */

@@ -34,8 +34,9 @@ _EXITED, _STOPPED, _PANICKED, _FAULTED, _BROKE_DEVICE, _FAILED = range(1, 7)
 _numbers = itertools.count(1)
 _COUNTERS = {
     "exits_idle": "exits_idle", "exits_kick": "exits_kick", "exits_pages": "exits_pages",
-    "exits_interrupted": "exits_interrupted", "frames_out": "frames_sent",
-    "frames_in": "frames_received", "bytes_out": "bytes_sent", "bytes_in": "bytes_received",
+    "exits_interrupted": "exits_interrupted", "exits_slice": "exits_slice",
+    "upcalls": "upcalls", "frames_out": "frames_sent", "frames_in": "frames_received",
+    "bytes_out": "bytes_sent", "bytes_in": "bytes_received",
     "frames_dropped": "frames_dropped", "console_bytes": "console_bytes",
     "console_bytes_dropped": "console_dropped", "engagements": "engagements",
     "served_turns": "served_turns", "cpu_ns": "cpu_ns", "device_cpu_ns": "device_cpu_ns",

@@ -102,17 +102,11 @@ void kit_kvm_cpu_wake(runtime_environment_t *env, uint32_t cpu)
 struct kit_cpu *kit_kvm_cpu_self(runtime_environment_t *env)
 {
     (void)env;
-#if KIT_WITH_CPUS
+#if KIT_WITH_CPUS || KIT_WITH_PREEMPTION
     return kit_cpu_here();
 #else
     return &kit_kvm_guest.cpu;
 #endif
-}
-
-int kit_kvm_cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
-{
-    (void)env, (void)stop_ns;
-    return KIT_ENOTSUP;
 }
 
 KVM_COLD const char *kit_kvm_boot_option(runtime_environment_t *env, const char *name)

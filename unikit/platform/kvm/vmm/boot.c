@@ -133,6 +133,7 @@ static int make_memory(struct kit_kvm *vm, const struct randomness *random, uint
         place->cpu.number = i;
         place->cpu.self =
             (struct kit_cpu *)(at + offsetof(struct kit_kvm_cpu, cpu)); /* a guest's */
+        place->stop_ns = KIT_NEVER;
         vm->cpu[i].shared = place;
     }
     fill_boot(vm, random, features);
@@ -265,6 +266,7 @@ static void end_threads(struct kit_kvm *vm)
         }
     }
     vmm_device_stop(vm);
+    vmm_slice_stop(vm);
 }
 
 void kit_kvm_close(struct kit_kvm *vm)

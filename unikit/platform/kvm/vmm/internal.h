@@ -26,6 +26,9 @@ struct vmm_memory {
 void *vmm_memory_any(const struct vmm_memory *memory, uint64_t address, uint64_t size);
 /* ... if the guest itself can read it (page protection of the heap aside), else NULL. */
 void *vmm_memory_readable(const struct vmm_memory *memory, uint64_t address, uint64_t size);
+/* ... if the guest itself can write it, by its page tables, else NULL. At most a page; pages_lock.
+ */
+void *vmm_memory_writable(const struct vmm_memory *memory, uint64_t address, uint64_t size);
 /* ... if it lies in the queues' buffers: the only place a device writes to. */
 void *vmm_memory_buffer(const struct vmm_memory *memory, uint64_t address, uint64_t size);
 
@@ -159,6 +162,24 @@ struct vmm_clock {
     pthread_mutex_t lock; /* of who renews */
 };
 
+/* A processor's slice (slice.c), as far as the monitor knows it. */
+struct vmm_slice {
+    uint32_t ticking;  /* to be looked at */
+    uint32_t empty;    /* ticks in a row without an end */
+    uint32_t redirect; /* the processor's thread shall see whether an upcall is due */
+    bool asked;
+    bool sync_registers; /* KVM_RUN itself hands registers over */
+    uint64_t pressed_ns; /* since when `due` is set; 0: it is not */
+};
+
+/* The thread that looks at slices. */
+struct vmm_ticker {
+    pthread_t thread;
+    bool started;
+    uint32_t work; /* futex: 0: it sleeps until a processor wants it */
+    uint32_t quit;
+};
+
 /* One processor and its thread. */
 struct vmm_cpu {
     struct kit_kvm *vm;
@@ -173,7 +194,8 @@ struct vmm_cpu {
     volatile struct kit_kvm_cpu *shared; /* in guest memory */
     struct kvm_regs start;               /* what it starts with */
     struct vmm_fault fault;
-    uint64_t exits_idle, exits_kick, exits_pages, exits_interrupted;
+    struct vmm_slice slice;
+    uint64_t exits_idle, exits_kick, exits_pages, exits_interrupted, exits_slice, upcalls;
     uint64_t final_ns; /* processor time, once ended */
 };
 
@@ -184,6 +206,7 @@ struct kit_kvm {
     struct vmm_console console;
     struct vmm_net net;
     struct vmm_clock clock;
+    struct vmm_ticker ticker;
     struct kit_kvm_queue queues[KIT_KVM_QUEUES];
     const struct kit_kvm_config *config; /* only during kit_kvm_boot */
     struct kit_kvm_refused refused;      /* of the first processor, during kit_kvm_boot */
@@ -245,6 +268,14 @@ int vmm_host_features(uint64_t *features, struct kit_kvm_refused *refused);
 int vmm_refuse_host(struct kit_kvm_refused *refused, int number, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 unsigned vmm_host_cpus(void);
+
+/* slice.c, on the processor's thread: KIT_KVM_SLICE, 0 or an errno; ... */
+int vmm_slice_wanted(struct vmm_cpu *cpu);
+/* ... and after an interrupted KVM_RUN: on into the guest's upcall, if the ticks say so. 0 or an
+ * errno. */
+int vmm_slice_interrupted(struct vmm_cpu *cpu);
+/* The processors' threads have ended. */
+void vmm_slice_stop(struct kit_kvm *vm);
 
 /* vcpu.c, cpus.c, report.c, device.c */
 int vmm_vcpu_open(struct vmm_cpu *cpu, struct kit_kvm_refused *refused);

@@ -104,6 +104,8 @@ static void add_cpu(const struct vmm_cpu *cpu, struct kit_kvm_stats *stats)
     stats->exits_kick += cpu->exits_kick;
     stats->exits_pages += cpu->exits_pages;
     stats->exits_interrupted += cpu->exits_interrupted;
+    stats->exits_slice += cpu->exits_slice;
+    stats->upcalls += cpu->upcalls;
     stats->cpu_ns += ended ? cpu->final_ns : thread_ns(cpu->thread);
 }
 

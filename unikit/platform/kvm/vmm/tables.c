@@ -145,6 +145,22 @@ void vmm_tables_build(struct vmm_memory *memory, const struct kit_kvm_config *co
     build_system(memory, config->cpus < 1 ? 1 : config->cpus);
 }
 
+void *vmm_memory_writable(const struct vmm_memory *memory, uint64_t address, uint64_t size)
+{
+    uint8_t *host = vmm_memory_any(memory, address, size);
+    for (uint64_t at = address; host != NULL; at = address + size - 1) {
+        uint64_t entry = memory->layout.tables;
+        for (int level = 3; level >= 0 && (level == 3 || !(entry & LARGE)); level--) {
+            entry = table_at(memory, entry & ADDRESS)[at >> (12 + 9 * level) & 511];
+            if ((entry & (P | W | U)) != (P | W | U))
+                return NULL;
+        }
+        if (at == address + size - 1)
+            return host;
+    }
+    return NULL;
+}
+
 /* ---- at run time ------------------------------------------------------------------------------
  */
 

@@ -171,6 +171,16 @@ static int call_pages(struct vmm_cpu *cpu)
     return 0;
 }
 
+/* The host refused something that the guest needs to go on. Nonzero: it did. */
+static int failed(struct vmm_cpu *cpu, int number, const char *what)
+{
+    if (number == 0)
+        return 0;
+    vmm_fault(&cpu->fault, "%s: %s", what, strerror(number));
+    vmm_report(cpu, KIT_KVM_FAILED, number);
+    return 1;
+}
+
 /* A store to the doorbell. Nonzero: the guest has ended. */
 static int doorbell(struct vmm_cpu *cpu, uint32_t call, uint32_t value)
 {
@@ -202,6 +212,9 @@ static int doorbell(struct vmm_cpu *cpu, uint32_t call, uint32_t value)
     case KIT_KVM_START:
         cpu->shared->call.start_result = vmm_cpu_start(cpu, value);
         break;
+    case KIT_KVM_SLICE:
+        cpu->exits_slice++;
+        return failed(cpu, vmm_slice_wanted(cpu), "no thread for the ends of slices");
     default:
         return broken(cpu, "doorbell: call %u does not exist", call);
     }
@@ -285,10 +298,10 @@ static void run(struct vmm_cpu *cpu)
         } else if (errno == EINTR || errno == EAGAIN) {
             cpu->exits_interrupted++;
             take_signal();
+            if (failed(cpu, vmm_slice_interrupted(cpu), "KVM does not take registers"))
+                return;
         } else {
-            int number = errno;
-            vmm_fault(&cpu->fault, "KVM_RUN failed: %s", strerror(number));
-            vmm_report(cpu, KIT_KVM_FAILED, number);
+            failed(cpu, errno, "KVM_RUN failed");
             return;
         }
     }
@@ -301,7 +314,9 @@ static void *leave(struct vmm_cpu *cpu)
     struct timespec used;
     if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0)
         cpu->final_ns = (uint64_t)used.tv_sec * KIT_NS_PER_S + (uint64_t)used.tv_nsec;
+    pthread_mutex_lock(&vm->start_lock); /* who holds it may signal threads that have not ended */
     __atomic_store_n(&cpu->ended, 1, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&vm->start_lock);
     if (vm->cpu_count > 1)
         vmm_interrupt(vm);
     if (__atomic_sub_fetch(&vm->cpus_live, 1, __ATOMIC_ACQ_REL) != 0)

@@ -119,7 +119,9 @@ struct kit_kvm_stats {
     uint64_t entry_to_main_tsc;
     uint64_t entry_to_output_tsc;
     uint64_t tsc_hz;
-    uint32_t cpus; /* processors that were started */
+    uint64_t exits_slice; /* slices began to be wanted */
+    uint64_t upcalls;     /* the guest was redirected */
+    uint32_t cpus;        /* processors that were started */
 };
 
 struct kit_kvm;
