@@ -272,6 +272,11 @@ __attribute__((used)) uint64_t kit_pvh_boot(const void *start_info, uint64_t bas
     enable_features();
     make_tables(base);
     describe((struct pvh_system *)base, base + 2 * PVH_PAGE);
+    if (KIT_WITH_PREEMPTION) { /* safe points find the processor's words there; no upcalls */
+        enum { MSR_GS_BASE = (int)0xc0000101 };
+        state->cpu.self = &state->cpu;
+        write_msr((uint32_t)MSR_GS_BASE, (uint64_t)&state->cpu);
+    }
     pvh_apic_open();
     pvh_apic_timer(&state->clock.start);
     read_rate(&state->clock, early); /* the page of a table that is not in use any more */
