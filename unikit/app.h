@@ -44,6 +44,14 @@ struct kit_task *kit_task_current(void);
 /* Fires `delay_ns` from now. */
 int kit_timer_start(struct kit_timer *timer, uint64_t delay_ns);
 bool kit_timer_stop(struct kit_timer *timer);
+/* In a loop that calls nothing else of unikit: lets others run if the task's slice is over. One
+ * load and a branch; nothing in an image without preemption, where tasks run until they yield or
+ * block. void kit_safe_point(void);                                  (rt/x86_64/inside.h) With
+ * preemption every call from here is a safe point, too, and a task that reaches none for a while is
+ * stopped wherever it is, with all its registers kept. So data that tasks share wants a mutex, and
+ * code of the application's own or of its libraries that is not made for threads wants one around
+ * it. Work, timers and callbacks still run to completion. */
+
 /* The image's scheduler, for kit_mutex_*, kit_condition_* and kit_semaphore_* of sched/sync.h. */
 struct kit_sched *kit_task_scheduler(void);
 

@@ -51,6 +51,8 @@ class Image:
     :param optimise: ``"speed"``, ``"size"`` or ``"debug"``.
     :param flags: further compiler flags for the application's sources.
     :param cpus: most processors that it may get; a boot may give it fewer.
+    :param preempt: whether tasks are stopped when their slice is over (:doc:`/design/preemption`);
+        ``"auto"``: where the scheduler can do that.
     """
 
     def __init__(self, name: str, sources: Sequence[str | Path] = (), *,
@@ -60,7 +62,8 @@ class Image:
                  platforms: Sequence[str] | None = None,
                  settings: Mapping[str, Any] | None = None, needs: Sequence[str] = (),
                  events: bool = True, options: Sequence[Option] = (), forward: Sequence[str] = (),
-                 optimise: str = "speed", flags: Sequence[str] = (), cpus: int = 1) -> None:
+                 optimise: str = "speed", flags: Sequence[str] = (), cpus: int = 1,
+                 preempt: bool | str = "auto") -> None:
         if not sources:
             from unikit import apps
             app = apps.find(name)
@@ -78,7 +81,7 @@ class Image:
         self.wish = Wish(name, tuple(sources), tuple(needs), tuple(options), alloc, sched, net,
                          netif, tuple(each for each in consoles if each is not None), files,
                          tuple(forward), platforms, dict(settings or {}), optimise, tuple(flags),
-                         events, cpus)
+                         events, cpus, preempt)
 
     @property
     def name(self) -> str:

@@ -90,7 +90,7 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     layers = len(plan.allocators()) > 1
     defines += (f"KIT_WITH_NETWORK={int(plan.device())}", f"KIT_WITH_LAYERS={int(layers)}",
                 f"KIT_WITH_CPUS={int(plan.cpus > 1)}", f"KIT_WITH_FACES={int(plan.faces())}",
-                "KIT_ENV_DIRECT")
+                f"KIT_WITH_PREEMPTION={int(plan.preempt)}", "KIT_ENV_DIRECT")
     if plan.direct():
         defines += ("KIT_NETIF_DIRECT",)
     if not plan.consoles:
@@ -103,7 +103,8 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     units = [unit(path, optimise="" if path.name in _INLINED else once,
                   application=path.name in _INLINED) for path in (
         *runtime_sources(events=plan.sched is not None, net=plan.net is not None,
-                         threads=plan.threads(), layers=layers, cpus=plan.cpus > 1),
+                         threads=plan.threads(), layers=layers, cpus=plan.cpus > 1,
+                         preempt=plan.preempt),
         root / "rt/format.c", root / "platform/x86/generator.c", *plan.entry_sources,
         folder / "composition.c")]
     # An application that asks for -Os says that its processor time is spent elsewhere; then that of
@@ -115,9 +116,12 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
               for part in plan.components() for path in part.source_files()]
     if plan.threads():
         units.append(unit(root / "sched/sync.c"))
+    if plan.preempt:
+        units.append(unit(root / "rt/x86_64/upcall.S"))
     units += [toolchain.Unit(path, lto=False) for path in (
         root / "rt/string.c", root / "image/runtime/stack_protector.c", folder / "data.S")]
-    units += [unit(path, application=True, includes=(path.parent,), flags=plan.flags)
+    own = (f"-DKIT_APPLICATION={int(plan.preempt)}",)
+    units += [unit(path, application=True, includes=(path.parent,), flags=(*own, *plan.flags))
               for path in plan.sources]
     return list({each.source: each for each in units}.values())
 

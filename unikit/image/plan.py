@@ -67,6 +67,7 @@ class Plan:
     :ivar optimise: ``speed``, ``size`` or ``debug``.
     :ivar flags: further compiler flags for the application's sources.
     :ivar cpus: most processors that it may get.
+    :ivar preempt: whether tasks are stopped when their slice is over.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Plan:
     optimise: str = "speed"
     flags: tuple[str, ...] = ()
     cpus: int = 1
+    preempt: bool = False
 
     def components(self) -> tuple[Component, ...]:
         """Return every component of the image, in the order of opening."""
@@ -118,6 +120,8 @@ class Plan:
                                 "entries": list(self.entries)}
         if self.cpus > 1:
             note["cpus"] = self.cpus
+        if self.preempt:
+            note["preempt"] = True
         if len(self.allocators()) > 1:
             note["alloc"] = [part.id for part in self.allocators()]
         options = {each.spec.name: each.value for each in self.app_options}
@@ -148,6 +152,8 @@ class Plan:
             lines.append(f"cpus       {self.cpus} at most")
         if not self.consoles:
             lines.append("console    the platform's own")
+        if self.preempt:
+            lines.append("preempt    tasks are stopped when their slice is over")
         lines += [f"option     {self.name}.{each.spec.name}={each.value}"
                   for each in self.app_options]
         lines += [f"source     {path}" for path in self.sources]

@@ -49,6 +49,7 @@ class Wish:
     flags: Sequence[str] = ()
     events: bool = True
     cpus: int = 1
+    preempt: bool | str = "auto"
 
 
 class _Resolver:
@@ -92,6 +93,7 @@ class _Resolver:
                                    netif, *consoles) if part is not None]
         self.requirements(parts, alloc.layers()[1:] if alloc is not None else ())
         self.processors(alloc, sched)
+        preempt = self.preemption(sched)
         options = self.app_settings()
         entries, entry_sources = self.platforms()
         sources, files = self.sources(), self.files()
@@ -106,7 +108,7 @@ class _Resolver:
         return Plan(wish.name, sources, alloc, sched, net, netif,
                     tuple(each for each in consoles if each is not None), entries, entry_sources,
                     files, options, tuple(wish.forward), wish.optimise, tuple(wish.flags),
-                    wish.cpus)
+                    wish.cpus, preempt)
 
     def processors(self, alloc: Component | None, sched: Component | None) -> None:
         """Note what cannot serve so many processors."""
@@ -126,6 +128,21 @@ class _Resolver:
         return " or ".join(each.stem() for each in registry.components(domain)
                            if feature in each.features and "layer" not in each.features
                            ) or "(none is installed)"
+
+    def preemption(self, sched: Component | None) -> bool:
+        """Decide whether tasks are stopped against their will: where the scheduler can do that."""
+        able = sched is not None and "preemption" in sched.features
+        if self.wish.preempt == "auto":
+            return able and self.wish.cpus == 1
+        if self.wish.preempt not in (True, False):
+            self.problems.append(f"preempt: {self.wish.preempt!r}; allowed: True, False, 'auto'")
+        elif self.wish.preempt and not able:
+            self.problems.append(f"preempt: {sched.id if sched else 'no scheduler'} lets tasks run "
+                                 f"until they stop; choose sched={self.able('sched', 'preemption')}")
+        elif self.wish.preempt and self.wish.cpus != 1:
+            self.problems.append("preempt: only in an image of one processor so far; "
+                                 "choose preempt=False or cpus=1")
+        return self.wish.preempt is True
 
     def names(self, domain: str) -> str:
         return ", ".join(each.stem() for each in registry.components(domain)) or "none"

@@ -11,7 +11,7 @@ _FOLDER = Path(__file__).resolve().parent
 
 
 def sources(*, events: bool, net: bool, threads: bool, layers: bool = False,
-            cpus: bool = False) -> tuple[Path, ...]:
+            cpus: bool = False, preempt: bool = False) -> tuple[Path, ...]:
     """Return the C files that an image with these parts compiles.
 
     :param events: the plan has a scheduler.
@@ -19,6 +19,7 @@ def sources(*, events: bool, net: bool, threads: bool, layers: bool = False,
     :param threads: its scheduler claims ``KIT_SCHED_THREADS``.
     :param layers: its allocator has layers.
     :param cpus: it may get several processors.
+    :param preempt: tasks may be stopped against their will.
     """
     names = ["main.c", "app.c", "memory.c", "options.c", "files.c"]
     if events:
@@ -33,6 +34,8 @@ def sources(*, events: bool, net: bool, threads: bool, layers: bool = False,
         names.append("cpus.c")
     if layers:
         names.append("layers.c")
+    if preempt:
+        names.append("preempt.c")
     return tuple(_FOLDER / name for name in names)
 
 

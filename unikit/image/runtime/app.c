@@ -6,11 +6,13 @@ enum { LINE_MAX = 255 };
 
 uint64_t kit_clock_now(void)
 {
+    KIT_INSIDE;
     return kit_env_now_ns(kit_runtime.state.runtime);
 }
 
 uint64_t kit_clock_wall(void)
 {
+    KIT_INSIDE;
     return kit_env_wall_ns(kit_runtime.state.runtime);
 }
 
@@ -21,6 +23,7 @@ uint64_t kit_uptime(void)
 
 int kit_random(void *buffer, size_t size)
 {
+    KIT_INSIDE;
     return kit_env_entropy(kit_runtime.state.runtime, buffer, size);
 }
 
@@ -45,6 +48,7 @@ static __attribute__((cold)) bool report_lost(console_interface_t *console)
 
 static inline void print(const char *text, size_t length)
 {
+    KIT_INSIDE;
     console_interface_t *console = kit_runtime.console;
     if (length == 0)
         return;
@@ -85,6 +89,7 @@ void kit_log(const char *format, ...)
  * would do it again and again, so such input is an event no longer. */
 size_t kit_console_read(char *buffer, size_t max_length)
 {
+    KIT_INSIDE;
     KIT_RUNTIME_FIRST_ONLY("kit_console_read");
     size_t got = kit_console_input(kit_runtime.console, buffer, max_length);
     if (got != 0)
@@ -140,6 +145,7 @@ uint32_t kit_cpu_number(void)
 void kit_statistics(struct kit_alloc_stats *memory, struct kit_sched_stats *tasks,
                     struct kit_net_stats *network)
 {
+    KIT_INSIDE;
     if (memory != NULL)
         kit_alloc_stats(kit_runtime.alloc, memory);
     if (tasks != NULL) {
@@ -160,6 +166,7 @@ void kit_statistics(struct kit_alloc_stats *memory, struct kit_sched_stats *task
  * gets one, unless this is called from within a poll or while that last one runs. */
 void kit_exit(int32_t code)
 {
+    KIT_INSIDE;
     runtime_environment_t *env = kit_runtime.state.runtime;
     bool first = !KIT_WITH_CPUS || kit_env_cpu_self(env)->number == 0;
     if (kit_runtime_layer_can(KIT_ALLOC_LEAKS))

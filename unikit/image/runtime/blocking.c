@@ -54,6 +54,7 @@ static int wait_event(struct kit_tcp *tcp, uint64_t deadline_ns)
 
 int kit_tcp_wait_accept(struct kit_tcp *listener, uint64_t deadline_ns, struct kit_tcp **out)
 {
+    KIT_INSIDE;
     KIT_RUNTIME_FIRST_ONLY("kit_tcp_wait_accept");
     for (;;) {
         struct kit_tcp *tcp = kit_net_tcp_accept(listener);
@@ -83,6 +84,7 @@ static int connect_state(struct kit_tcp *tcp)
 int kit_tcp_wait_connect(const struct kit_address *remote, uint64_t deadline_ns,
                          struct kit_tcp **out)
 {
+    KIT_INSIDE;
     KIT_RUNTIME_FIRST_ONLY("kit_tcp_wait_connect");
     struct kit_tcp *tcp;
     if (kit_sched_current(kit_runtime.sched) == NULL)
@@ -105,6 +107,7 @@ int kit_tcp_wait_connect(const struct kit_address *remote, uint64_t deadline_ns,
 
 int kit_tcp_read(struct kit_tcp *tcp, void *buffer, size_t length, uint64_t deadline_ns)
 {
+    KIT_INSIDE;
     KIT_RUNTIME_FIRST_ONLY("kit_tcp_read");
     for (;;) {
         int got = kit_net_tcp_receive(tcp, buffer, length);
@@ -118,6 +121,7 @@ int kit_tcp_read(struct kit_tcp *tcp, void *buffer, size_t length, uint64_t dead
 
 int kit_tcp_write(struct kit_tcp *tcp, const void *data, size_t length, uint64_t deadline_ns)
 {
+    KIT_INSIDE;
     KIT_RUNTIME_FIRST_ONLY("kit_tcp_write");
     const unsigned char *at = data;
     while (length != 0) {

@@ -18,6 +18,7 @@ __attribute__((weak)) bool has_pending_work(void);
 
 void kit_panic(const char *message)
 {
+    KIT_INSIDE;
     runtime_environment_t *env = kit_runtime.state.runtime;
     if (env != NULL)
         kit_env_panic_handler(env, message);
@@ -181,8 +182,17 @@ _Noreturn void kit_runtime_finish(void)
     kit_exit(0);
 }
 
+/* Whether the main loop has more to do than to run tasks: then they are stopped for it. */
+static bool has_other_duties(void)
+{
+    return kit_composition.net != NULL || kit_runtime.console_wanted ||
+           process_application_logic != NULL;
+}
+
 static void enter_low_power_state(runtime_environment_t *env)
 {
+    if (KIT_WITH_PREEMPTION)
+        kit_runtime_unwatch();
     /* A console that holds text back tries again before the silence (console.h). */
     if (kit_composition.console_count != 0)
         kit_console_write(kit_runtime.console, NULL, 0);
@@ -223,11 +233,17 @@ static bool handle_packets(void)
 
 int unikernel_main(runtime_environment_t *env)
 {
+    if (KIT_WITH_PREEMPTION)
+        kit_runtime_begin_inside();
     int code = init_unikernel(env);
     if (code != 0 || kit_composition.sched == NULL)
         kit_exit(code);
+    if (KIT_WITH_PREEMPTION)
+        kit_runtime_allow_upcalls(env);
     for (;;) {
         bool busy = handle_packets();
+        if (KIT_WITH_PREEMPTION && has_other_duties())
+            kit_runtime_watch(env);
         busy |= kit_sched_turn(kit_runtime.sched);
         if (process_application_logic != NULL)
             process_application_logic();

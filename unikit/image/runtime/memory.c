@@ -5,15 +5,18 @@
 
 void *kit_memory_alloc(size_t size, size_t align)
 {
+    KIT_INSIDE;
     return kit_alloc_alloc(kit_runtime_memory(), size, align);
 }
 
 void kit_memory_free(void *block, size_t size, size_t align)
 {
+    KIT_INSIDE;
     kit_alloc_free(kit_runtime_memory(), block, size, align);
 }
 
 void *kit_memory_realloc(void *block, size_t old_size, size_t new_size, size_t align)
 {
+    KIT_INSIDE;
     return kit_alloc_realloc(kit_runtime_memory(), block, old_size, new_size, align);
 }

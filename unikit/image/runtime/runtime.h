@@ -79,6 +79,15 @@ void kit_runtime_give_pages(runtime_environment_t *env);
 /* Says what the application never freed, if a layer knows. */
 void kit_runtime_report_leaks(void);
 
+/* preempt.c, on each processor: what is not a task's own code is inside from the start ... */
+void kit_runtime_begin_inside(void);
+/* ... and once init_application has returned, the platform may redirect tasks. */
+void kit_runtime_allow_upcalls(runtime_environment_t *env);
+/* A turn begins that may run tasks: the devices shall be looked at again within a tick. */
+void kit_runtime_watch(runtime_environment_t *env);
+/* No task is ready: a wait need not end for that. */
+void kit_runtime_unwatch(void);
+
 /* Parses every option that the boot gave into its place. 0, or KIT_EXIT_REFUSED after a message. */
 int kit_runtime_read_options(runtime_environment_t *env);
 
