@@ -109,7 +109,7 @@ def latencies(found: dict[str, Any]) -> charts.Chart:
     title = f"{found['title']}: latency that a part of all stays below"
     return charts.lines(title, percents, series, percent,
                         lambda value: units.seconds(10 ** (value or 0) / 1e9),
-                        ("part of all wake-ups", "latency"), width=820)
+                        ("part of all wake-ups", "latency"), filled=False, width=820)
 
 
 def misses(found: dict[str, Any]) -> charts.Chart:

@@ -85,7 +85,6 @@ def test_check_makes_a_miss_an_exit_status(taskset: Path, capsys: pytest.Capture
 
 def test_pictures_are_drawn(taskset: Path, tmp_path: Path) -> None:
     """One per scheduler."""
-    pytest.importorskip("matplotlib")
     assert main(["sched", "simulate", str(taskset), "--sched", "prio,fair:slice=1ms", "--gantt",
                  str(tmp_path / "out.svg")]) == 0
     assert "<svg" in (tmp_path / "out-prio.svg").read_text()

@@ -85,7 +85,8 @@ def _simulate(verbs: Any) -> None:
                           "deadline the higher one")
     one.add_argument("--cooperative", action="store_true", help="never stop a task within a job")
     one.add_argument("--gantt", metavar="FILE",
-                     help="draw the schedule: .svg or .png; of several, one file each")
+                     help="draw the schedule: .svg, with matplotlib also .png; of several "
+                          "schedulers, one file each")
     one.add_argument("--from", metavar="TIME", dest="start", default="0ns",
                      help="where the picture begins")
     one.add_argument("--to", metavar="TIME", help="where the picture ends; default: so that some "

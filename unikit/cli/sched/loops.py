@@ -35,7 +35,7 @@ def _find(kind: str) -> Any:
 
 
 def lacking(kind: str) -> str | None:
-    """Say why a kind cannot be measured here, ``None`` if it can."""
+    """Say why a kind cannot be measured here; ``None``: it can."""
     try:
         _find(kind)
     except (ImportError, AttributeError, UnikitError) as error:

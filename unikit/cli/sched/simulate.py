@@ -16,7 +16,15 @@ from unikit.cli.output import progress
 from unikit.cli.sched.chosen import Chosen, schedulers
 from unikit.component import Component, parse_duration
 from unikit.errors import InvalidArgument, OutOfMemory
-from unikit.sched.lab import Schedule, SimTask, Verdict, load_rt_app, schedulable, simulate
+from unikit.sched.lab import (
+    Schedule,
+    SimTask,
+    Verdict,
+    gantt,
+    load_rt_app,
+    schedulable,
+    simulate,
+)
 
 _MOST_NS = 10_000_000_000
 _SHOWN_JOBS = 60  # of all tasks, in a picture whose end was not given
@@ -125,12 +133,8 @@ def _until(given: str | None, document: dict[str, Any], tasks: list[SimTask]) ->
 def _pictures(name: str | None) -> Path | None:
     if name is None:
         return None
-    path = Path(name)
-    if path.suffix not in (".svg", ".png"):
-        raise InvalidArgument(f"--gantt {name}: name a .svg or .png file")
-    if not path.parent.is_dir():
-        raise InvalidArgument(f"--gantt {name}: there is no folder {path.parent}")
-    return path
+    gantt.check(Path(name))
+    return Path(name)
 
 
 def _draw(found: list[Outcome], path: Path, start: int, end: int) -> None:

@@ -151,7 +151,7 @@ class Schedule:
         """Draw who ran when, releases, deadlines and misses.
 
         :param path: ``.svg`` or ``.png``; overwritten.
-        :raises NotSupported: matplotlib is not installed.
+        :raises NotSupported: it is .png, and matplotlib is not installed.
         """
         from unikit.sched.lab.gantt import draw
         return draw(self, Path(path), parse_duration(start),
