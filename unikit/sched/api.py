@@ -30,8 +30,8 @@ class Scheduler(Component):
         """Open the scheduler in this process.
 
         :param heap: where tasks, stacks and timers come from (:class:`unikit.alloc.Heap`), the
-            caller's, to be closed after the scheduler; by default 64 MiB of its own, touched as
-            needed.
+            caller's, to be closed after the scheduler; or the size of one of its own, touched as
+            needed, by default 64 MiB.
         :param env: the clock (:class:`unikit.platform.host.HostEnvironment`, or
             :class:`unikit.testing.VirtualEnvironment` for time that stands until told); the
             caller's; by default this process's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 from typing import Any
 
 from unikit.component import parse_duration
@@ -52,6 +53,11 @@ class Share:
         return {"priority": self.priority, "weight": self.weight, "slice_ns": self.slice,
                 "period_ns": self.period, "deadline_ns": self.deadline,
                 "flags": _STRICT * self.strict}
+
+    def _bytes(self) -> bytes:
+        """Return the bytes of that struct."""
+        return struct.pack("=IIQQQI4x", self.priority, self.weight, self.slice, self.period,
+                           self.deadline, _STRICT * self.strict)
 
 
 def share_of(fields: Any) -> Share:

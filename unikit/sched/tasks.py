@@ -93,8 +93,8 @@ class Tasks:
             env = HostEnvironment()
             self._closers.append(env.close)
         self._env = env
-        if heap is None:
-            heap = self._own_heap()
+        if heap is None or isinstance(heap, (int, str)):
+            heap = self._own_heap(heap or _OWN_HEAP)
         self._heap = heap
         self._options = load.options(self.record)
         out = self._ffi.new("struct kit_sched **")
@@ -102,9 +102,9 @@ class Tasks:
                       f"opening {self.record.id}")
         self._s = out[0]
 
-    def _own_heap(self) -> Any:
+    def _own_heap(self, size: int | str) -> Any:
         from unikit.alloc import Tlsf, region
-        memory = region(_OWN_HEAP, hugepages="never")
+        memory = region(size, hugepages="never")
         self._closers.append(memory.close)
         heap = Tlsf().open(memory)
         self._closers.append(heap.close)

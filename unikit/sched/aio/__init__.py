@@ -1,0 +1,1 @@
+"""The C side of :mod:`unikit.aio`: ready callbacks and tasks of asyncio on a unikit scheduler."""
