@@ -377,4 +377,5 @@ def raise_failure(record: Any) -> None:
     """Raise what went wrong in a policy in Python, if the record is one and something did."""
     error = record.failure() if isinstance(record, Policy) else None
     if error is not None:
+        load.abi()[1].kit_abi_take_panic()  # that it became on the way
         raise error from error.__cause__
