@@ -10,8 +10,8 @@
  *
  * Where theirs has a store and then a full fence, this has an exchange, which is both on x86 and
  * which race detectors understand; and every store to `bottom` releases. The array is bounded and
- * never moves: push() refuses when it is full and the owner keeps the task in a list of its own.
- * So making a task ready never asks for memory, and no thief ever looks at an array that is gone.
+ * never moves: push() refuses when it is full, and the task goes into a list (overflow.h). So
+ * making a task ready never asks for memory, and no thief ever looks at an array that is gone.
  *
  * Invariants: top never falls; top <= bottom except inside deque_take_last; the owner alone writes
  * bottom and slots; whoever moves top from t to t + 1, or finds top < bottom - 1 after lowering

@@ -55,12 +55,11 @@ void idle_ring(struct steal_cpu *other)
     idle_wake_one(other->steal, UINT64_C(1) << other->number, false);
 }
 
-/* Whether another processor has a task that can be stolen. */
-static bool idle_loot(const struct steal_cpu *cpu)
+/* Whether a processor has a task that can be stolen. */
+static bool idle_loot(const struct steal *steal)
 {
-    const struct steal *steal = cpu->steal;
     for (uint32_t i = 0; i < steal->cpus; i++)
-        if (i != cpu->number && deque_count(&steal->cpu[i].deque) != 0)
+        if (deque_count(&steal->cpu[i].deque) != 0 || overflow_count(&steal->cpu[i].overflow) != 0)
             return true;
     return false;
 }
@@ -68,7 +67,7 @@ static bool idle_loot(const struct steal_cpu *cpu)
 /* Whether there is something to do for one who was going to rest until `deadline_ns`. */
 static bool idle_something(const struct steal_cpu *cpu, uint64_t deadline_ns)
 {
-    return !inbox_empty(&cpu->inbox) || idle_loot(cpu) ||
+    return !inbox_empty(&cpu->inbox) || idle_loot(cpu->steal) ||
            STEAL_LOAD(&cpu->steal->sleepers.first_ns, SEQ_CST) < deadline_ns;
 }
 
@@ -82,13 +81,15 @@ struct kit_task *idle_steal(struct steal_cpu *cpu)
     for (uint32_t i = 0; i < steal->cpus; i++) {
         struct steal_cpu *victim = &steal->cpu[(first + i) % steal->cpus];
         struct kit_task *task = NULL;
-        int got = 0;
-        if (victim != cpu)
-            do
-                got = deque_steal(&victim->deque, &task);
-            while (got < 0);
+        struct kit_list *link;
+        int got;
+        do
+            got = deque_steal(&victim->deque, &task);
+        while (got < 0);
         if (got > 0)
             return task;
+        if ((link = overflow_take(&victim->overflow)) != NULL)
+            return KIT_CONTAINER_OF(link, struct kit_task, link);
     }
     return NULL;
 }
@@ -113,7 +114,7 @@ void idle_found(struct steal_cpu *cpu)
     /* Others may have relied on this search, for more than was found. */
     if (idle >= 2 * IDLE_SEARCHING || (idle & IDLE_RESTING) == 0)
         return;
-    if (idle_loot(cpu) || deque_count(&cpu->deque) != 0)
+    if (idle_loot(steal))
         idle_wake_one(steal, IDLE_RESTING, true);
     else
         idle_watch_again(cpu);

@@ -23,10 +23,8 @@ void steal_ready(struct steal_cpu *cpu, struct kit_task *task)
     STEAL_STORE(&task->state, STEAL_READY, RELAXED);
     cpu->runnable++;
     if (task->anywhere) {
-        if (cpu->overflowed != 0 || !deque_push(&cpu->deque, task)) {
-            kit_list_push_back(&cpu->overflow, &task->link);
-            cpu->overflowed++;
-        }
+        if (overflow_count(&cpu->overflow) != 0 || !deque_push(&cpu->deque, task))
+            overflow_put(&cpu->overflow, &task->link);
         idle_notify(cpu);
     } else if (KIT_LIKELY(home == cpu)) {
         kit_list_push_back(&cpu->ready, &task->link);
@@ -36,38 +34,23 @@ void steal_ready(struct steal_cpu *cpu, struct kit_task *task)
     }
 }
 
-/* Offers to others what did not fit in the deque before. */
-static void steal_refill(struct steal_cpu *cpu)
-{
-    size_t before = cpu->overflowed;
-    while (cpu->overflowed != 0) {
-        struct kit_list *link = cpu->overflow.next;
-        if (!deque_push(&cpu->deque, KIT_CONTAINER_OF(link, struct kit_task, link)))
-            break;
-        kit_list_remove(link);
-        cpu->overflowed--;
-    }
-    if (cpu->overflowed != before)
-        idle_notify(cpu);
-}
-
-/* A task of the own deque; NULL: there is none. */
+/* A task of the own deque; NULL: there is none. The list behind it moves up by one for each. */
 static struct kit_task *steal_take(struct steal_cpu *cpu, bool oldest)
 {
-    struct kit_task *task = NULL;
+    struct kit_task *task;
     cpu->budget--;
     if (oldest || ++cpu->takes % STEAL_OLDEST == 0)
         task = deque_take_first(&cpu->deque);
     else
         task = deque_take_last(&cpu->deque);
-    if (KIT_LIKELY(cpu->overflowed == 0))
+    struct kit_list *link = overflow_take(&cpu->overflow);
+    if (KIT_LIKELY(link == NULL))
         return task;
-    if (task == NULL) {
-        struct kit_list *link = kit_list_pop_front(&cpu->overflow);
-        task = KIT_CONTAINER_OF(link, struct kit_task, link);
-        cpu->overflowed--;
-    }
-    steal_refill(cpu);
+    struct kit_task *next = KIT_CONTAINER_OF(link, struct kit_task, link);
+    if (task == NULL)
+        return next;
+    bool room = deque_push(&cpu->deque, next); /* where the task was that was just taken */
+    KIT_ASSERT(room);
     return task;
 }
 
@@ -158,10 +141,9 @@ static void steal_begin(struct steal_cpu *cpu)
             kit_list_push_back(&cpu->ready,
                                &KIT_CONTAINER_OF(letter, struct kit_task, letter)->link);
         }
-        steal_refill(cpu);
     }
     kit_list_take(&cpu->batch, &cpu->ready);
-    cpu->budget = deque_count(&cpu->deque) + cpu->overflowed;
+    cpu->budget = deque_count(&cpu->deque) + overflow_count(&cpu->overflow);
 }
 
 bool steal_turn(struct kit_sched *s)
@@ -200,7 +182,7 @@ uint64_t steal_deadline_ns(struct kit_sched *s)
     uint64_t deadline_ns = events_deadline_ns(&cpu->events);
     if (!KIT_WITH_CPUS || steal->cpus == 1 || deadline_ns == 0)
         return deadline_ns;
-    if (deque_count(&cpu->deque) != 0 || cpu->overflowed != 0)
+    if (deque_count(&cpu->deque) != 0 || overflow_count(&cpu->overflow) != 0)
         return 0;
     uint64_t first_ns = STEAL_LOAD(&steal->sleepers.first_ns, RELAXED);
     deadline_ns = first_ns < deadline_ns ? first_ns : deadline_ns;

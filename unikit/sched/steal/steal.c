@@ -5,8 +5,8 @@
  * anywhere, from which idle processors help themselves, at random, the oldest task first.
  *
  *     task        on its stack, says what it waits for            run.c, signal.h
- *     processor   ready -> batch; deque, overflow; inbox          run.c, deque.h, inbox.h
- *     all         who is idle; sleepers                           idle.c, sleepers.c
+ *     processor   ready -> batch; deque, overflow; inbox          run.c, deque.h, overflow.h,
+ * inbox.h all         who is idle; sleepers                           idle.c, sleepers.c
  *
  * Guarantee: of the tasks that stay, between two runs of one that is ready every other on its
  * processor runs at most twice. One that may run anywhere waits for at most 64 runs of others on
@@ -89,15 +89,14 @@ STEAL_GLANCE static void steal_stats(const struct kit_sched *s, struct kit_sched
     }
 }
 
-/* A list of `count` tasks, or of at most that many. */
-static int steal_check_list(const struct steal_cpu *cpu, const struct kit_list *list, bool anywhere,
-                            size_t count, size_t *found)
+/* A list of tasks that stay. */
+static int steal_check_list(const struct steal_cpu *cpu, const struct kit_list *list, size_t *found)
 {
     const struct kit_list *link = list->next;
-    for (; link != list && *found < count; link = link->next) {
+    for (; link != list && *found < cpu->known; link = link->next) {
         const struct kit_task *task = KIT_CONTAINER_OF(link, struct kit_task, link);
-        if (link->next->prev != link || task->anywhere != anywhere ||
-            STEAL_LOAD(&task->state, RELAXED) != STEAL_READY || (!anywhere && task->home != cpu))
+        if (link->next->prev != link || task->anywhere || task->home != cpu ||
+            STEAL_LOAD(&task->state, RELAXED) != STEAL_READY)
             return KIT_ECORRUPT;
         ++*found;
     }
@@ -137,12 +136,10 @@ static int steal_check(const struct kit_sched *s)
 {
     const struct steal *steal = steal_of(s);
     const struct steal_cpu *cpu = steal_here(steal_of(s));
-    size_t listed = 0, overflowed = 0, left = cpu->known;
-    if (steal_check_list(cpu, &cpu->ready, false, cpu->known, &listed) != 0 ||
-        steal_check_list(cpu, &cpu->batch, false, cpu->known, &listed) != 0 ||
-        steal_check_list(cpu, &cpu->overflow, true, cpu->overflowed, &overflowed) != 0 ||
-        overflowed != cpu->overflowed || deque_count(&cpu->deque) > steal->slots ||
-        (cpu->searching && cpu->resting))
+    size_t listed = 0, left = cpu->known;
+    if (steal_check_list(cpu, &cpu->ready, &listed) != 0 ||
+        steal_check_list(cpu, &cpu->batch, &listed) != 0 ||
+        deque_count(&cpu->deque) > steal->slots || (cpu->searching && cpu->resting))
         return KIT_ECORRUPT;
     const struct kit_list *link = cpu->all.next;
     for (; link != &cpu->all && left > 0; link = link->next, left--) {
@@ -175,7 +172,7 @@ static int steal_open_cpu(struct steal *steal, uint32_t number, const uint64_t *
     events_open(&cpu->events, steal->env, steal->alloc);
     kit_list_init(&cpu->ready);
     kit_list_init(&cpu->batch);
-    kit_list_init(&cpu->overflow);
+    overflow_open(&cpu->overflow);
     kit_list_init(&cpu->all);
     kit_list_init(&cpu->spare);
     deque_open(&cpu->deque, slots + number * steal->slots, steal->slots);

@@ -16,6 +16,7 @@
 #include <unikit/sched/fiber.h>
 #include <unikit/sched/steal/deque.h>
 #include <unikit/sched/steal/inbox.h>
+#include <unikit/sched/steal/overflow.h>
 #include <unikit/sched/steal/signal.h>
 
 enum {
@@ -64,12 +65,10 @@ struct steal_cpu {
     struct kit_task *left;    /* the task that was left, until that has been dealt with */
     uint32_t why;             /* enum steal_why of it */
     uint32_t number;
-    struct kit_list ready;    /* for the next turn: tasks that stay */
-    size_t budget;            /* runs of tasks from the deque that are left in this turn */
-    struct kit_list batch;    /* of this turn */
-    struct kit_list overflow; /* may run anywhere, but the deque was full */
-    size_t overflowed;        /* in it */
-    size_t takes;             /* from the deque */
+    struct kit_list ready; /* for the next turn: tasks that stay */
+    size_t budget;         /* runs of tasks from the deque that are left in this turn */
+    struct kit_list batch; /* of this turn */
+    size_t takes;          /* from the deque */
     struct stack_pool stacks;
     struct kit_list all;   /* tasks made here */
     struct kit_list spare; /* task objects kept for reuse */
@@ -85,6 +84,7 @@ struct steal_cpu {
     char message[STACK_MESSAGE];
     FIBER_MEMBER
     struct steal_deque deque;                     /* shared */
+    struct steal_overflow overflow;               /* shared: what did not fit in */
     alignas(STEAL_LINE) struct steal_inbox inbox; /* shared: ready tasks that belong here */
     struct steal_inbox stacks_back;               /* shared: stacks of tasks that ended elsewhere */
     struct steal_inbox tasks_back;                /* shared: their objects */
