@@ -18,9 +18,9 @@ class Steal(Threaded):
     A task stays on the processor that spawned it, in FIFO round robin as under ``sched.coop``,
     unless it is spawned with ``KIT_TASK_ANYWHERE``: such tasks wait in a deque per processor, whose
     owner takes the youngest and from which processors without work take the oldest. Spawn, yield,
-    block, wake and join are O(1) and take no lock, also across processors;
-    deadlines are O(1), under a lock; a search for work is O(processors). Only a processor that sleeps is rung. On one processor it
-    does what ``sched.coop`` does.
+    block, wake and join are O(1) and take no lock, also across processors; deadlines are O(1), for
+    tasks that may run anywhere under a lock; a search for work is O(processors). Only a processor
+    that sleeps is rung. On one processor it does what ``sched.coop`` does.
     """
 
     id = "sched.steal"
