@@ -17,6 +17,9 @@ from unikit.testing.report import Failure, NotConforming, Outcome
 MEMORY = 4 << 20
 _TIMEOUT = 20.0
 _SOURCE = Path(__file__).parent / "images" / "platform.c"
+_CPUS_SOURCE = _SOURCE.with_name("cpus.c")
+_CPUS = 4
+_RINGS = 5000
 _EINVAL, _EMSGSIZE, _ENOTSUP = -2, -13, -9
 
 
@@ -104,6 +107,87 @@ class _Suite:
             return error
         self.expect(False, f"{command!r} ended with exit code {code}")
         return None
+
+    def several(self, command: str, cpus: int, **more: Any) -> Machine:
+        """Boot the image of several processors, without a scheduler."""
+        from unikit.image import Image, elf
+        image = elf.load(Image("conformance-cpus", [_CPUS_SOURCE], events=False, cpus=_CPUS,
+                               platforms=(self.platform.entry,)).build())
+        return self.boot(command, image=image, cpus=cpus, **more)
+
+    def said(self, command: str, cpus: int) -> dict[str, list[list[str]]]:
+        """Boot it, wait for code 0, and return the lines by first word."""
+        machine = self.several(command, cpus)
+        self.equal(machine.wait(_TIMEOUT), 0, f"exit code of {command!r} on {cpus}")
+        found: dict[str, list[list[str]]] = {}
+        for line in machine.console.lines():
+            found.setdefault(line.split(" ")[0], []).append(line.split(" ")[1:])
+        return found
+
+    def check_processors(self) -> None:
+        if "cpus" not in self.platform.features:
+            return
+        for cpus in (1, 2, _CPUS):
+            seen = self.said("start", cpus)
+            self.equal(seen["cpus"], [[str(cpus)] * 2], "the number of processors")
+            self.equal(seen["refused"], [["0"]], "results of cpu_start")
+            self.equal(seen["good"], [[str(cpus)]], "processors that know which one they are")
+            self.equal(seen["again"], [[str(_EINVAL)] * 3], "results of starting the first one, "
+                       "one that runs and one that is not there")
+
+    def check_processors_are_woken(self) -> None:
+        if "cpus" not in self.platform.features:
+            return
+        for cpus in (2, _CPUS):  # a wake-up that is lost stops the ball
+            rounds = _RINGS // cpus
+            seen = self.said(f"ring {rounds}", cpus)
+            last = rounds * cpus
+            self.equal(seen["sum"], [[str(last * (last - 1) // 2)]], "all that was handed over")
+
+    def check_processors_sleep_by_themselves(self) -> None:
+        if "cpus" not in self.platform.features:
+            return
+        late = self.said("sleep", _CPUS)["late"]
+        self.equal(len(late), _CPUS, "processors whose sleep ended")
+        for ns, _ in late:
+            self.expect(0 <= int(ns) < 10**9, f"a wait of a processor ended {ns} ns late")
+
+    def check_processors_print(self) -> None:
+        if "cpus" not in self.platform.features:
+            return
+        lines = self.said("text", _CPUS)["line"]
+        wanted = [[str(cpu), str(i), "abcdefghijklmnopqrstuvwxyz"]
+                  for cpu in range(_CPUS) for i in range(50)]
+        self.equal(sorted(lines), sorted(wanted), "lines of all processors")
+
+    def check_processors_end_the_image(self) -> None:
+        if "cpus" not in self.platform.features:
+            return
+        self.equal(self.several("exit", 3).wait(_TIMEOUT), 77, "exit code of another processor")
+        for command, reason, code in (("panic", "panic", PANICKED), ("null", "fault", FAULTED)):
+            machine = self.several(command, 3)
+            try:
+                machine.wait(_TIMEOUT)
+            except GuestExit as end:
+                self.equal((end.reason, end.code), (reason, code), f"end by {command}")
+                self.equal(end.registers.get("cpu"), 2, f"the processor of {command}")
+                self.expect("on processor 2" in str(end), f"no processor in {str(end)!r}")
+                self.expect(any("end+" in line or "on_processor+" in line
+                                for line in end.backtrace), f"backtrace {end.backtrace}")
+            else:
+                self.expect(False, f"{command} on another processor did not end the image")
+
+    def check_processors_are_stopped(self) -> None:
+        if "cpus" not in self.platform.features:
+            return
+        for command in ("spin", "stay"):
+            machine = self.several(command, _CPUS)
+            if command == "spin":
+                machine.console.expect("ready", _TIMEOUT)
+            began = time.monotonic()
+            machine.stop()
+            self.expect(time.monotonic() - began < 2, f"stopping {command} took seconds")
+            self.equal(machine.wait(_TIMEOUT), STOPPED, "exit code of what was stopped")
 
     def check_exit_codes(self) -> None:
         for code in (0, 1, 2, 77, 134, 139, 255):

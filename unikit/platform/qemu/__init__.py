@@ -32,7 +32,7 @@ class Qemu(Platform):
 
     def boot(self, image: BootImage, *, memory: int, netif: Any = None,
              options: Mapping[str, str] | None = None, name: str = "",
-             sink: Callable[[bytes], object] | None = None) -> Machine:
+             sink: Callable[[bytes], object] | None = None, cpus: int = 1) -> Machine:
         """Start the image; see :meth:`unikit.platform.api.Platform.boot`."""
         from unikit.platform.qemu.machine import QemuMachine
         return QemuMachine(image, memory=memory, accelerator=self.accelerator, netif=netif,

@@ -81,7 +81,10 @@ static LINUX_COLD void report_backtrace(const struct linux_context *context)
     struct line line;
     begin(&line, "backtrace");
     put_hex(&line, " ", context->rip);
-    if (lowest < kit_linux.stack.start)
+    bool inside = KIT_WITH_CPUS && lowest < (uintptr_t)kit_image_end; /* a variable of the image */
+    if (inside)
+        limit = (uintptr_t)kit_image_end - 16;
+    else if (lowest < kit_linux.stack.start)
         lowest = kit_linux.stack.start;
     else if (!is_text(context->rip) && lowest < limit)
         put_hex(&line, " ", *(const uintptr_t *)lowest); /* a call to nowhere has no frame yet */
