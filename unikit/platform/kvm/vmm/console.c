@@ -67,14 +67,14 @@ static uint32_t put(struct vmm_console *console, const uint8_t *data, uint32_t l
     return done;
 }
 
-int vmm_console_drain(struct vmm_console *console, struct vmm_fault *fault)
+/* The queue is locked. */
+static int drain(struct vmm_console *console, struct vmm_fault *fault)
 {
     if (!vmm_queue_pending(&console->tx))
         return 0;
     const uint64_t start = vmm_now_ns();
     struct vmm_buffer buffer;
     int rc;
-    pthread_mutex_lock(&console->queue);
     while ((rc = vmm_queue_take(&console->tx, &buffer, 1, fault)) > 0) {
         pthread_mutex_lock(&console->lock);
         if (console->first_ns == 0) {
@@ -87,6 +87,15 @@ int vmm_console_drain(struct vmm_console *console, struct vmm_fault *fault)
         pthread_mutex_unlock(&console->lock);
         vmm_queue_return(&console->tx, buffer.id, taken);
     }
+    return rc;
+}
+
+/* Locked before it is looked at: what another processor's thread has just taken is not finished
+ * yet, and the guest was promised that it would be. */
+int vmm_console_drain(struct vmm_console *console, struct vmm_fault *fault)
+{
+    pthread_mutex_lock(&console->queue);
+    int rc = drain(console, fault);
     pthread_mutex_unlock(&console->queue);
     return rc;
 }
