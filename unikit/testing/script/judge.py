@@ -12,11 +12,12 @@ _PADDING = ("nop", "eol")
 
 
 def difference(wanted: Packet, seen: Packet, *, lenient: frozenset[str] | None, tick_us: int,
-               tolerance_us: int) -> str:
+               tolerance_us: int, push_free: bool) -> str:
     """Say in words what differs; ``""``: nothing that matters.
 
     :param lenient: not ``None``: leave unjudged what a stack may choose, and the options of
         features outside this set.
+    :param push_free: whether the PSH flag may stand anywhere.
     """
     if wanted.protocol != seen.protocol:
         return "another protocol"
@@ -33,12 +34,12 @@ def difference(wanted: Packet, seen: Packet, *, lenient: frozenset[str] | None, 
         same = wanted.icmp[0] == seen.icmp[0] and (not wanted.icmp[1]
                                                    or wanted.icmp[1] == seen.icmp[1])
         return "" if same else "another ICMP message"
-    return _tcp(wanted, seen, lenient, tick_us, tolerance_us)
+    return _tcp(wanted, seen, lenient, tick_us, tolerance_us, push_free)
 
 
 def _tcp(wanted: Packet, seen: Packet, lenient: frozenset[str] | None, tick_us: int,
-         tolerance_us: int) -> str:
-    ignored = "P" if lenient is not None else ""
+         tolerance_us: int, push_free: bool) -> str:
+    ignored = "P" if lenient is not None or push_free else ""
     if (set(wanted.flags) ^ set(seen.flags)) - set(ignored):
         return "other flags"
     if wanted.seq is not None and wanted.seq != seen.seq:

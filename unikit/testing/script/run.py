@@ -356,7 +356,8 @@ class _Run:
         live = self._merged(seen, wanted, flow)
         shown = flow.to_script(live, wanted) if live.protocol == "tcp" else live
         why = difference(wanted, shown, lenient=self._lenient, tick_us=self._tick_us,
-                         tolerance_us=self._tolerance_us)
+                         tolerance_us=self._tolerance_us,
+                         push_free="psh" in " ".join(self._script.heads.get("unjudged", [])))
         if why:
             feature = lacking(wanted, shown, self._record.features)
             if feature:
