@@ -13,12 +13,20 @@
 /* With -DKIT_NETIF_DIRECT (the image's stack runs on the platform's device) calls go straight to
  * the image's platform, as those of the environment do. */
 #ifdef KIT_NETIF_DIRECT
+#define KIT_NETIF_NOTES 0
 #define KIT_NETIF_CALL(network, name) kit_image_##name
 #define KIT_NETIF_SET(network, name, function) ((void)0)
 #else
+#define KIT_NETIF_NOTES 1
 #define KIT_NETIF_CALL(network, name) ((network)->name)
 #define KIT_NETIF_SET(network, name, function) ((void)((network)->name = (function)))
 #endif
+
+/* Whether somebody wants notes on frames: never where calls go straight to a platform. */
+KIT_INLINE bool kit_netif_noted(const network_interface_t *network)
+{
+    return KIT_NETIF_NOTES && network->note != NULL;
+}
 
 /* cdef: begin */
 enum {

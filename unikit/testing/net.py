@@ -6,6 +6,7 @@ from typing import Any
 
 from unikit.alloc import Tlsf, region
 from unikit.component import Component
+from unikit.errors import InvalidArgument
 from unikit.ffi import load
 from unikit.net.api import Interface, Stack
 from unikit.testing.report import Failure, Outcome, Report
@@ -20,6 +21,7 @@ def check_netif(component: Interface | type[Interface]) -> Outcome:
 
     :param component: a record with the options to test, or its class for the defaults.
     :returns: how much was checked.
+    :raises InvalidArgument: it needs more than memory (``build`` in ``netif.h``): a layer.
     :raises NotConforming: with each behaviour that failed.
     :raises Panic: the component panicked.
 
@@ -31,6 +33,9 @@ def check_netif(component: Interface | type[Interface]) -> Outcome:
     record = component() if isinstance(component, type) else component
     report = Report()
     pointer, options = load.component(record), load.options(record)
+    if pointer.build:
+        raise InvalidArgument(f"{record.id} is built over a clock or another interface; the suite "
+                              "checks components that need memory alone")
     size = max(int(pointer.memory_size(options)), 64) + 4096
     memory = report.ffi.new("uint8_t[]", size + 64)
     start = memory + -int(report.ffi.cast("uintptr_t", memory)) % 64

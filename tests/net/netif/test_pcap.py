@@ -129,6 +129,26 @@ def test_notes_become_comments(tmp_path: Path) -> None:
         "state=established drop=forbidden"]
 
 
+def test_net_mini_says_why(tmp_path: Path) -> None:
+    """State and windows of a connection as its frames go by, and why a frame was dropped."""
+    path = tmp_path / "mini.pcapng"
+    env = VirtualEnvironment()
+    env.advance(1)
+    end, far = Pipe().open()
+    capture = Pcap(file=str(path)).over(end, env=env)
+    with end, far, capture, Mini(address="10.0.0.1/24").open(capture, env=env) as here, \
+            Mini(address="10.0.0.2/24").open(far, env=env) as there, there.listen(7) as listener, \
+            here.connect(("10.0.0.2", 7)) as client, listener.accept() as server:
+        client.sendall(bytes(100))
+        assert server.recv() == bytes(100)
+        far.send(here._netif.mac + bytes(6) + b"\x86\xdd" + bytes(40))
+        here.poll()
+    comments = [comment for *_, comment in packets(path)]
+    assert any(each.startswith("state=syn-sent") for each in comments)
+    assert any(each.startswith("state=established cwnd=") for each in comments)
+    assert "drop=unwanted" in comments
+
+
 def test_tcpdump_reads_it(tmp_path: Path) -> None:
     """A TCP conversation under loss, read by an independent program without complaint."""
     program = shutil.which("tcpdump")

@@ -65,6 +65,25 @@ bool mini_link_flush(struct mini *m)
     return true;
 }
 
+static void link_take(struct mini *m, const struct kit_frame *frame)
+{
+    m->stats.frames_in++;
+    m->stats.bytes_in += frame->length;
+    if (frame->length < KIT_ETH_HEADER || frame->length > m->slot_size) {
+        m->stats.dropped_malformed++;
+        return;
+    }
+    uint16_t type = kit_load16(frame->data + KIT_ETH_TYPE);
+    if (!kit_eth_is_multicast(frame->data) && !kit_eth_equal(frame->data, m->mac))
+        m->stats.dropped_unwanted++;
+    else if (type == KIT_ETH_IPV4)
+        mini_ipv4_input(m, frame);
+    else if (type == KIT_ETH_ARP)
+        mini_arp_input(m, frame->data, frame->length);
+    else
+        m->stats.dropped_unwanted++;
+}
+
 size_t mini_link_receive(struct mini *m)
 {
     for (unsigned i = 0; i < MINI_BATCH; i++) {
@@ -78,21 +97,13 @@ size_t mini_link_receive(struct mini *m)
         count = MINI_BATCH;
     for (int i = 0; i < count; i++) {
         struct kit_frame *frame = &m->rx[i];
-        m->stats.frames_in++;
-        m->stats.bytes_in += frame->length;
-        if (frame->length < KIT_ETH_HEADER || frame->length > m->slot_size) {
-            m->stats.dropped_malformed++;
-            continue;
+        if (kit_netif_noted(m->network)) {
+            struct kit_net_stats before = m->stats;
+            link_take(m, frame);
+            mini_note_in(m, frame, &before);
+        } else {
+            link_take(m, frame);
         }
-        uint16_t type = kit_load16(frame->data + KIT_ETH_TYPE);
-        if (!kit_eth_is_multicast(frame->data) && !kit_eth_equal(frame->data, m->mac))
-            m->stats.dropped_unwanted++;
-        else if (type == KIT_ETH_IPV4)
-            mini_ipv4_input(m, frame);
-        else if (type == KIT_ETH_ARP)
-            mini_arp_input(m, frame->data, frame->length);
-        else
-            m->stats.dropped_unwanted++;
         mini_reap(m);
     }
     return (size_t)count;

@@ -3,6 +3,7 @@
  *
  *   mini.c      open, close, poll, configure, stats; the ops table and the component
  *   link.c      batches of frames to and from the interface
+ *   note.c      what is said of frames to those who watch the wire
  *   arp.c       neighbours (RFC 826)
  *   ipv4.c      IPv4 and ICMP (RFC 791, 792, 1122)
  *   udp.c       UDP (RFC 768)
@@ -322,6 +323,12 @@ void mini_link_commit(struct mini *m, size_t length);
 /* Gives the batch to the interface; whether it is empty now. */
 bool mini_link_flush(struct mini *m);
 size_t mini_link_receive(struct mini *m);
+
+/* note.c: for an interface that wants notes on frames (kit_netif_noted) */
+void mini_note_out(struct mini *m, const struct mini_tcp *t, const uint8_t *frame);
+/* After the frame was taken in; `before`: the counters from before. */
+void mini_note_in(struct mini *m, const struct kit_frame *frame,
+                  const struct kit_net_stats *before);
 bool mini_link_blocked(const struct mini *m);
 
 /* As kit_checksum_add, but one copy of it for all. */

@@ -96,6 +96,8 @@ static bool out_segment(struct mini *m, struct mini_tcp *t, uint32_t seq, uint32
     out_header(tcp, t->local_port, t->remote_port, seq, ack ? t->rcv_nxt : 0, flags, window,
                header);
     mini_ring_get(&t->tx, seq - t->tx_seq, tcp + header, length);
+    if (kit_netif_noted(m->network))
+        mini_note_out(m, t, frame);
     out_finish(m, frame, t->local_ip, t->remote_ip, header + length);
     if (ack) {
         t->ack_now = false;
