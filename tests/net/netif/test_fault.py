@@ -5,10 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import struct
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "conformance"))
+from compiled import VARIANTS, build, conforms
 
 from unikit.errors import CompositionError, InvalidArgument, MessageTooLong, NotSupported
 from unikit.net import Fault, Loopback, Mini, Pipe
@@ -241,6 +246,14 @@ def test_slots_are_the_bound() -> None:
         assert numbers(world.settle(world.layer)) == list(range(16))
         stats = world.layer.stats()
         assert stats["out_no_slot"] == stats["in_no_slot"] == 34
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_layers_and_switch_under_sanitizers(variant: str) -> None:
+    """Random frames, every misfortune at once, small memories: no access outside of them."""
+    netif = [f"unikit/net/netif/{name}.c" for name in ("fault", "pcap", "switch", "pipe")]
+    conforms(build([Path(__file__).with_name("layers_program.c"), *netif,
+                    "unikit/testing/virtual.c"], variant=variant))
 
 
 # ---- directions, seeds, records ---------------------------------------------------------------
