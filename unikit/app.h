@@ -52,7 +52,7 @@ bool kit_timer_stop(struct kit_timer *timer);
  * code of the application's own or of its libraries that is not made for threads wants one around
  * it. Work, timers and callbacks still run to completion. */
 
-/* The image's scheduler, for kit_mutex_*, kit_condition_* and kit_semaphore_* of sched/sync.h. */
+/* The image's scheduler, for what sched/sync.h has. */
 struct kit_sched *kit_task_scheduler(void);
 
 /* ---- processors --------------------------------------------------------------------------- */

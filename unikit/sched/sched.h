@@ -23,7 +23,6 @@
 /* cdef: begin */
 struct kit_sched;
 struct kit_task;
-struct kit_wait; /* of sync.h */
 
 enum {
     KIT_SCHED_ABI = 1,
@@ -97,10 +96,10 @@ enum kit_task_state {
 /* What a task does, for people. Pointers are good until the task runs again. */
 struct kit_task_info {
     const char *name;
-    uint32_t state;               /* enum kit_task_state */
-    uint64_t deadline_ns;         /* of its block or join; KIT_NEVER: none */
-    struct kit_task *joins;       /* while JOINING */
-    const struct kit_wait *waits; /* what it said by note(); NULL: nothing */
+    uint32_t state;         /* enum kit_task_state */
+    uint64_t deadline_ns;   /* of its block or join; KIT_NEVER: none */
+    struct kit_task *joins; /* while JOINING */
+    const void *waits;      /* what it said by note(): a struct kit_wait of sync.h */
 };
 
 struct kit_sched_stats {
@@ -173,9 +172,9 @@ struct kit_sched_ops {
      * of its slice or budget, or to what may make a more urgent task ready. KIT_NEVER: there is
      * nobody to yield to, and nothing to wait for. */
     uint64_t (*stop_ns)(const struct kit_sched *s);
-    /* optional: what the running task is about to wait for, to be told in reports; NULL: it waits
-     * no longer. sync.h says so of its own accord. */
-    void (*note)(struct kit_sched *s, const struct kit_wait *wait);
+    /* optional: what the running task is about to wait for (a struct kit_wait of sync.h), to be
+     * told in reports; NULL: it waits no longer. sync.h says so of its own accord. */
+    void (*note)(struct kit_sched *s, const void *wait);
     /* optional: `on`: when `task` ends it wakes the running task. 0; KIT_EAGAIN: it has ended
      * already; KIT_EINVAL: the running task itself, or one that is detached or has a joiner.
      * Not `on`: takes that back; MUST be called before the task is joined. */
@@ -359,7 +358,7 @@ KIT_INLINE void kit_sched_depend(struct kit_sched *s, struct kit_task *task, str
 }
 
 /* Nothing, where nobody remembers it. */
-KIT_INLINE void kit_sched_note(struct kit_sched *s, const struct kit_wait *wait)
+KIT_INLINE void kit_sched_note(struct kit_sched *s, const void *wait)
 {
     if (KIT_SCHED_OPS(s)->note)
         KIT_SCHED_OPS(s)->note(s, wait);

@@ -460,7 +460,8 @@ int thread_attend(struct kit_sched *s, struct kit_task *task, bool on)
             task->joiner = NULL;
         return 0;
     }
-    if (self == NULL || task == self || (task->flags & KIT_TASK_DETACHED) || task->joiner != NULL)
+    if (self == NULL || task == self || (task->flags & KIT_TASK_DETACHED) ||
+        (task->joiner != NULL && task->joiner != self))
         return KIT_EINVAL;
     if (task->state == THREAD_FINISHED)
         return KIT_EAGAIN;
@@ -487,7 +488,7 @@ void thread_stats(const struct kit_sched *s, struct kit_sched_stats *out)
     }
 }
 
-void thread_note(struct kit_sched *s, const struct kit_wait *wait)
+void thread_note(struct kit_sched *s, const void *wait)
 {
     struct kit_task *task = threads_of(s)->current;
     if (task != NULL)

@@ -41,12 +41,12 @@ struct kit_task {
     bool standard;           /* its stack has the default size */
     uint32_t priority;       /* of its spec */
     struct kit_stack_tag *stack;
-    struct kit_task *next;        /* in threads->spare */
-    const struct kit_wait *waits; /* what it says it waits for; NULL outside of note() pairs */
-    struct kit_task *joins;       /* NULL but while JOINING */
-    struct kit_timer timer;       /* end of a block() or join(); not armed else */
-    struct kit_list all;          /* in threads->all, until its memory is freed */
-    struct kit_control control;   /* while it does not run, with KIT_TASK_CONTROL */
+    struct kit_task *next;      /* in threads->spare */
+    const void *waits;          /* what it says it waits for; NULL outside of note() pairs */
+    struct kit_task *joins;     /* NULL but while JOINING */
+    struct kit_timer timer;     /* end of a block() or join(); not armed else */
+    struct kit_list all;        /* in threads->all, until its memory is freed */
+    struct kit_control control; /* while it does not run, with KIT_TASK_CONTROL */
 #ifdef __SANITIZE_ADDRESS__
     void *fake_stack;
 #endif
@@ -107,7 +107,7 @@ void thread_wake(struct kit_sched *s, struct kit_task *task);
 void thread_exit(struct kit_sched *s);
 int thread_join(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns);
 void thread_stats(const struct kit_sched *s, struct kit_sched_stats *out);
-void thread_note(struct kit_sched *s, const struct kit_wait *wait);
+void thread_note(struct kit_sched *s, const void *wait);
 int thread_attend(struct kit_sched *s, struct kit_task *task, bool on);
 struct kit_task *thread_next_task(const struct kit_sched *s, const struct kit_task *after,
                                   struct kit_task_info *out);

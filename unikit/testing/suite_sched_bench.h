@@ -50,6 +50,7 @@ void sched_suite_tasks(struct sched_bench *b);
 void sched_suite_threads(struct sched_bench *b);
 void sched_suite_crowd(struct sched_bench *b);
 void sched_suite_sync(struct sched_bench *b);
+void sched_suite_wait(struct sched_bench *b);
 void sched_suite_share(struct sched_bench *b);
 void sched_suite_weight(struct sched_bench *b);
 void sched_suite_reserve(struct sched_bench *b);
