@@ -42,8 +42,13 @@ static bool inet_poll(struct kit_net *net)
     struct inet *m = inet_of(net);
     inet_clock(m);
     bool any = inet_link_blocked(m) && inet_link_flush(m);
-    any |= inet_link_receive(m) != 0;
-    any |= inet_tcp_timers(m);
+    size_t received = inet_link_receive(m);
+    any |= received != 0;
+    /* A full batch: more waits, and with it perhaps what a timer waits for. */
+    if (received < m->batch || m->now_ns - m->timers_ns > INET_LATE_NS) {
+        m->timers_ns = m->now_ns;
+        any |= inet_tcp_timers(m);
+    }
     inet_neighbour_timers(m);
     inet_fragment_timers(m);
     inet_time_wait_expire(m);

@@ -48,6 +48,7 @@ enum {
 };
 
 #define INET_BLOCKED_NS (100 * KIT_NS_PER_US)
+#define INET_LATE_NS (10 * KIT_NS_PER_MS) /* so late timers may be under load */
 
 /* VIRTIO_NET_F_* and virtio_net_hdr words (virtio 1.2, section 5.1). */
 enum {
@@ -192,6 +193,7 @@ struct inet {
     uint64_t now_ns; /* of this poll or call, and the same in other units, modulo 2^32 */
     uint32_t now_us;
     uint32_t now_ms;
+    uint64_t timers_ns; /* when timers were looked at last */
     runtime_environment_t *env;
     network_interface_t *network;
     struct inet_memory memory;

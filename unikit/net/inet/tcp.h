@@ -27,6 +27,7 @@ enum {
 #define INET_DELAYED_ACK_NS (40 * KIT_NS_PER_MS)
 #define INET_DELAYED_ACK_MIN_NS (2 * KIT_NS_PER_MS)
 #define INET_PEER_DELAY_US 200000 /* how long a peer may hold an acknowledgment back */
+#define INET_PROBE_SLACK_US 4000  /* for the time that machines take */
 #define INET_CORK_NS (200 * KIT_NS_PER_MS)
 #define INET_LINGER_NS (60 * KIT_NS_PER_S)
 

@@ -24,7 +24,7 @@ void inet_tcp_arm(struct inet *m, struct inet_tcp *t)
     /* A probe of the tail comes before the timeout (RFC 8985, section 7.2). */
     if (t->phase == INET_OPEN && t->sack && !t->probing && t->board.sacked == 0 &&
         t->board.lost == 0 && t->rtt.smooth != 0 && t->socket.state >= KIT_TCP_ESTABLISHED) {
-        uint64_t wait_us = 2 * (uint64_t)inet_rtt_us(&t->rtt) + 2000;
+        uint64_t wait_us = 2 * (uint64_t)inet_rtt_us(&t->rtt) + INET_PROBE_SLACK_US;
         if (t->snd_nxt - t->snd_una <= t->flow.mss)
             wait_us += INET_PEER_DELAY_US;
         uint64_t probe = m->now_ns + wait_us * KIT_NS_PER_US;
