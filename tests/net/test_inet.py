@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
 from compiled import HERE, VARIANTS, build, conforms, run
 
-from unikit.net import Inet, Mini, Stack
+from unikit.net import Inet, Mini, Pipe, Stack
 from unikit.testing import check_stack
 
 SUITE = [HERE / "main_net.c", *(f"unikit/testing/{name}.c" for name in (
@@ -98,3 +98,22 @@ def test_reordering_is_told_from_loss() -> None:
     assert counted["timeouts"] == 0
     assert counted["undone"] > 0
     assert counted["retransmits"] < counted["frames"] / 50
+
+
+@pytest.mark.fast
+def test_the_python_face() -> None:
+    """What congestion control knows, and each drop under its reason, can be read."""
+    a, b = Pipe().open()
+    with a, b, Inet(address="10.0.0.1/24").open(a) as here, \
+            Inet(address="10.0.0.2/24").open(b) as there:
+        with there.listen(80) as listener, here.connect(("10.0.0.2", 80), timeout=5) as client, \
+                listener.accept(timeout=5) as server:
+            client.sendall(bytes(100_000))
+            assert len(server.recv(timeout=5)) > 0
+            info = client.info()
+            assert info.cwnd >= 10 * 1448 and info.rto_us >= 200_000
+        before = there.counters()
+        with here.udp() as port:
+            port.sendto(b"x", ("10.0.0.2", 9))
+            there.poll()
+        assert there.counters()["udp_port"] == before["udp_port"] + 1

@@ -73,6 +73,8 @@ class ConnectionInfo:
     :ivar send_space: bytes that ``send`` would take now.
     :ivar receive_ready: bytes that ``recv`` would give now.
     :ivar unacknowledged: bytes sent or queued that the peer did not acknowledge yet.
+    :ivar cwnd: congestion window, bytes; this and what follows is 0 where a stack does not tell.
+    :ivar in_flight: bytes sent and not acknowledged.
     """
 
     local: Address
@@ -84,6 +86,10 @@ class ConnectionInfo:
     srtt_us: int
     retransmits: int
     unacknowledged: int
+    cwnd: int = 0
+    ssthresh: int = 0
+    rto_us: int = 0
+    in_flight: int = 0
 
 
 class NetStack:
@@ -303,6 +309,14 @@ class NetStack:
         return NetStats(**{field.name: int(getattr(out, field.name))
                            for field in dataclasses.fields(NetStats)})
 
+    def counters(self) -> dict[str, int]:
+        """Return the stack's own counters by name, why packets were dropped among them."""
+        name, value = self._ffi.new("const char **"), self._ffi.new("uint64_t *")
+        counted: dict[str, int] = {}
+        while self._lib.kit_net_counter(self._live(), len(counted), name, value) == 0:
+            counted[self._ffi.string(name[0]).decode()] = int(value[0])
+        return counted
+
     def check(self) -> None:
         """Verify every invariant.
 
@@ -389,7 +403,7 @@ class _TcpSocket(_Socket):
         return ConnectionInfo(
             _text(self._ffi, out.local), _text(self._ffi, out.remote), STATES[out.state],
             out.send_space, out.receive_ready, out.mss, out.srtt_us, out.retransmits,
-            out.unacknowledged)
+            out.unacknowledged, out.cwnd, out.ssthresh, out.rto_us, out.in_flight)
 
 
 class Listener(_TcpSocket):
