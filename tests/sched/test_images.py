@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,19 @@ def test_a_stack_overflow_in_an_image_names_the_task(platform: str) -> None:
         machine.wait(10)
     assert caught.value.reason == "fault"
     assert "sink" in caught.value.backtrace[0]
+
+
+@pytest.mark.parametrize("platform", ["linux", pytest.param("kvm", marks=pytest.mark.kvm)])
+def test_a_deadlock_says_who_waits_for_what(platform: str) -> None:
+    """Nothing can run again: the console has a line for each task before the panic."""
+    image = Image("deadlock", sources=[HERE / "image/deadlock.c"], sched=Coop(stack="8K"))
+    with (pytest.raises(GuestExit, match="deadlock: every task is blocked") as caught,
+          image.boot(platform=platform, memory="4M") as machine):
+        machine.wait(10)
+    text = "\n".join(caught.value.console)
+    for line in (r"task 'first' waits for mutex 0x[0-9a-f]+ of task 'second'",
+                 r"task 'second' waits for mutex 0x[0-9a-f]+ of task 'first'",
+                 r"task 'third' waits for the end of task 'first'",
+                 r"task 'fourth' waits for event 0x[0-9a-f]+ or semaphore 0x[0-9a-f]+",
+                 r"task 'fifth' is blocked, and nobody wakes it"):
+        assert re.search(f"^{line}$", text, re.MULTILINE), text

@@ -364,7 +364,7 @@ def test_c_tasks_yield_block_and_are_woken(env: VirtualEnvironment) -> None:
         assert runs.done == 50 and sleeps.done == 0
         second.join()
         assert (env.now_ns(), sleeps.code) == (2 * 10**9, -5)
-        with pytest.raises(Deadlock, match="1 C task blocked"):
+        with pytest.raises(Deadlock, match="1 C task blocked without a deadline: 'waits'"):
             third.join()
         tasks.call_later(1, third.wake)
         third.join()

@@ -27,6 +27,7 @@ NEVER = 2**64 - 1
 _OWN_HEAP = "64M"
 _DETACHED = 1
 _WAKE_CPU = 8
+_NAMED = 16  # blocked tasks in a message
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -356,8 +357,24 @@ class Tasks:
         parts = [f"{task.name!r} waits for {task._awaits.name!r}" for task in self._alive
                  if task._awaits is not None]
         if blocked := self.stats().tasks:
-            parts.append(f"{blocked} C task{'s' * (blocked > 1)} blocked without a deadline")
+            parts.append(f"{blocked} C task{'s' * (blocked > 1)} blocked without a deadline"
+                         f"{self._who_is_blocked()}")
         return f"running {self.record.id}: nothing can go on: {'; '.join(parts)}"
+
+    def _who_is_blocked(self) -> str:
+        """Name the C tasks, and whose end they wait for; nothing where the scheduler cannot."""
+        info, names, joins = self._ffi.new("struct kit_task_info *"), {}, {}
+        task = self._ffi.NULL
+        while task := self._lib.kit_sched_next_task(self._s, task, info):
+            if info.state == self._lib.KIT_TASK_ENDED:
+                continue
+            names[task] = repr(self._ffi.string(info.name).decode(errors="replace"))
+            if info.joins:
+                joins[task] = info.joins
+        said = [name + (f" (waits for {names.get(joins[task])})" if task in joins else "")
+                for task, name in names.items()]
+        more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+        return f": {', '.join(said[:_NAMED])}{more}" if said else ""
 
     def _raise(self) -> None:
         errors = self._errors[:]

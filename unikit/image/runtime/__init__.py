@@ -27,7 +27,7 @@ def sources(*, events: bool, net: bool, threads: bool, layers: bool = False,
     if net:
         names.append("net.c")
     if threads:
-        names.append("thread.c")
+        names += ["thread.c", "deadlock.c"]
     if net and threads:
         names.append("blocking.c")
     if cpus:

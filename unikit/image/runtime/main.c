@@ -15,6 +15,8 @@ struct kit_runtime kit_runtime;
 /* Optional in an application: absent ones are null and their calls vanish. */
 __attribute__((weak)) void process_application_logic(void);
 __attribute__((weak)) bool has_pending_work(void);
+/* deadlock.c, with a scheduler that has threads. */
+__attribute__((weak)) void kit_runtime_tell_deadlock(void);
 
 void kit_panic(const char *message)
 {
@@ -176,6 +178,8 @@ _Noreturn void kit_runtime_finish(void)
     if (kit_composition.sched->features & KIT_SCHED_THREADS) {
         struct kit_sched_stats stats;
         kit_sched_stats(kit_runtime.sched, &stats);
+        if (stats.tasks != 0 && kit_runtime_tell_deadlock != NULL)
+            kit_runtime_tell_deadlock();
         if (stats.tasks != 0)
             kit_panic("deadlock: every task is blocked and nothing can wake one");
     }
