@@ -210,6 +210,7 @@ struct inet {
     uint32_t batch;   /* a power of two */
     uint32_t tx_head; /* free running */
     uint32_t tx_tail;
+    uint32_t rx_used; /* slots that the last batch filled */
     uint32_t offloads;
     uint16_t mtu;
     uint8_t mac[KIT_ETH_ADDRESS];

@@ -110,15 +110,17 @@ static void link_input(struct inet *m, struct kit_frame *frame)
 
 size_t inet_link_receive(struct inet *m)
 {
-    for (uint32_t i = 0; i < m->batch; i++) {
+    for (uint32_t i = 0; i < m->rx_used; i++) { /* the others are as they were made */
         m->rx[i].length = 0;
         m->rx[i].flags = m->rx[i].gso_type = 0;
     }
     int count = kit_netif_receive_batch(m->network, m->rx, m->batch);
+    m->rx_used = 0;
     if (count <= 0)
         return 0;
     if ((uint32_t)count > m->batch)
         count = (int)m->batch;
+    m->rx_used = (uint32_t)count;
     for (int i = 0; i < count; i++)
         link_input(m, &m->rx[i]);
     return (size_t)count;
