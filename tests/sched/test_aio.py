@@ -163,6 +163,15 @@ def test_reservations_are_refused_and_given() -> None:
     assert run(main(), Edf) == 5
 
 
+def test_c_tasks_have_shares_too() -> None:
+    """The second one asks for more than is left; neither runs."""
+    with Edf().open() as tasks:
+        tasks.spawn_c(1, share=Share(slice="6ms", period="10ms"), detached=True)
+        with pytest.raises(OutOfMemory):
+            tasks.spawn_c(1, share=Share(slice="6ms", period="10ms"), detached=True)
+        tasks.spawn_c(1, share=Share(slice="1ms", period="10ms"), detached=True)
+
+
 def test_a_policy_in_python_runs_asyncio() -> None:
     """Last in, first out, as a class; and what it raises ends the run, and names it."""
     class Stack(Policy):

@@ -173,8 +173,8 @@ def _native(project: Path, name: str, table: Mapping[str, Any]) -> Extension:
     return Extension(
         name, [_relative(project, path) for path in files], optional=True,
         include_dirs=[str(cdef.ROOT), str(project)],
-        depends=[str(path) for path in headers + files], extra_compile_args=_FLAGS,
-        define_macros=[("_GNU_SOURCE", "1")])
+        depends=[str(path) for path in headers + files],
+        extra_compile_args=[*_FLAGS, "-fno-plt"], define_macros=[("_GNU_SOURCE", "1")])
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unikit.errors import Deadlock, InvalidArgument, Panic, TimedOut
 from unikit.ffi import load
 from unikit.sched.policy import raise_failure
+from unikit.sched.share import Share
 from unikit.sched.task import Call, CTask, Task
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Tasks:
         return task
 
     def spawn_c(self, entry: Any, argument: Any = None, *, name: str = "", stack_size: int = 0,
-                priority: int = 0, detached: bool = False) -> CTask:
+                priority: int = 0, share: Share | None = None, detached: bool = False) -> CTask:
         """Make a task of a C function ``void entry(void *argument)``.
 
         :param entry: its address, or a cffi function pointer; the function MUST NOT call into
@@ -161,7 +162,8 @@ class Tasks:
         :param argument: an address or a cffi pointer, which the caller keeps alive.
         :param name: for messages about its stack.
         :param stack_size: bytes; 0: as the component's option says.
-        :param priority: for schedulers that know priorities.
+        :param priority: for schedulers that know priorities, where there is no share.
+        :param share: what it shall get of the processor.
         :param detached: nobody joins it; else :meth:`CTask.join` MUST be called.
         :raises OutOfMemory: the heap is full.
         """
@@ -171,6 +173,9 @@ class Tasks:
             "entry": ffi.cast("void(*)(void *)", entry),
             "argument": ffi.cast("void *", argument or 0), "name": text,
             "stack_size": stack_size, "priority": priority, "flags": _DETACHED * detached})
+        if share is not None:
+            fields = ffi.new("struct kit_task_share *", share._fields())
+            spec.share = fields
         out = ffi.new("struct kit_task **")
         self._checked(lib.kit_sched_spawn(s, spec, out), f"spawning task {name!r}")
         return CTask(self, out[0], detached)

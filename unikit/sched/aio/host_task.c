@@ -20,27 +20,28 @@ static PyObject *name_blocking, *name_add_done_callback, *name_cancel, *name_con
     *name_set_result, *name_throw, *name_factory, *name_handler;
 static PyObject *future_cancel, *future_set_result, *future_set_exception;
 
+/* What a step needs stands together. */
 struct task {
-    PyObject *self; /* the object it is part of; borrowed */
     struct kit_work work;
+    PyObject *self; /* the object it is part of; borrowed */
     struct core *core;
     PyObject *coro;
     sendfunc send; /* a coroutine's own; NULL: it is something like one */
     PyObject *context;
-    PyObject *name;  /* NULL: by number */
-    PyObject *waits; /* for this future */
-    PyObject *cancel_message;
+    PyObject *waits;  /* for this future */
     PyObject *thrown; /* at the next step */
-    struct kit_task *body;
-    struct kit_list bodies; /* in core->bodies */
-    struct kit_task_share share;
-    uint64_t number;
-    int cancels;
     bool must_cancel;
     bool finished;
     bool look;  /* at the result of what it waited for: it is not asyncio's own */
     bool again; /* it goes on without waiting */
     bool log_destroy;
+    int cancels;
+    struct kit_task *body;
+    struct kit_list bodies; /* in core->bodies */
+    PyObject *name;         /* NULL: by number */
+    PyObject *cancel_message;
+    struct kit_task_share share;
+    uint64_t number;
 };
 
 struct wakeup {
