@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.root, pytest.mark.exercises("tap")]
 @pytest.fixture(params=PLATFORMS)
 def server(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """Run the http image on a TAP."""
-    with Image("http").boot(request.param, netif=Tap("uktestload", address=HOST),
+    with Image("http").boot(request.param, netif=Tap(f"ukw{os.getpid()}", address=HOST),
                             options={"net.mini.address": f"{GUEST}/24"}) as machine:
         machine.console.expect("listening")
         yield machine

@@ -37,7 +37,9 @@ struct kit_kernel_task {
 int kit_kernel_yield(struct kit_kernel *kernel, size_t tasks, uint64_t count, size_t sleepers);
 /* Spawns, runs and joins tasks that do nothing, 16 at a time; per task. */
 int kit_kernel_spawn(struct kit_kernel *kernel, uint64_t count);
-/* Cancels a random one of `sleepers` timers and arms it again; per pair. */
+/* Cancels a timer and arms it again, with `sleepers` armed: always the same one, as a task does
+ * that sleeps (`own`), then a random one (`random`), most of whose memory is in no cache; per pair.
+ */
 int kit_kernel_timers(struct kit_kernel *kernel, size_t sleepers, uint64_t count);
 /* Wake-up latency as schbench defines it: a task that hands out work wakes those that do it, which
  * work for a while and ask for more; from the wake to the running. */
