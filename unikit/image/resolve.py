@@ -137,8 +137,9 @@ class _Resolver:
         if self.wish.preempt not in (True, False):
             self.problems.append(f"preempt: {self.wish.preempt!r}; allowed: True, False, 'auto'")
         elif self.wish.preempt and not able:
-            self.problems.append(f"preempt: {sched.id if sched else 'no scheduler'} lets tasks run "
-                                 f"until they stop; choose sched={self.able('sched', 'preemption')}")
+            who, choices = sched.id if sched else "no scheduler", self.able("sched", "preemption")
+            self.problems.append(f"preempt: {who} lets tasks run until they stop; choose "
+                                 f"sched={choices}")
         elif self.wish.preempt and self.wish.cpus != 1:
             self.problems.append("preempt: only in an image of one processor so far; "
                                  "choose preempt=False or cpus=1")
