@@ -48,7 +48,8 @@ def test_switch(benchmark: Any, program: Path) -> None:
     record("sched_switch", "switch between two stacks", "ns", found["ours"], must=0.02,
            reference=found["swapcontext"], compare="ratio", constants=PEERS,
            ratio=paired_ratio(found["ours"], found["swapcontext"]),
-           note="x87 and SSE control words are not switched; with them 4.5 instead of 2.8 ns")
+           note="general registers that hold something; control words of SSE and x87 "
+                "only for tasks with KIT_TASK_CONTROL, 4 ns more")
 
 
 def test_yield(benchmark: Any, program: Path) -> None:

@@ -12,13 +12,16 @@
 #include <unikit/sched/sched.h>
 #include <unikit/testing/virtual.h>
 
+#ifndef HOSTED_ROOM_OF
+#define HOSTED_ROOM_OF HOSTED_ROOM
+#endif
 enum { HOSTED_ROOM = 65536 };
 
 static size_t hosted_bytes, hosted_blocks;
 
 static size_t hosted_room(size_t align)
 {
-    return align >= 64 ? HOSTED_ROOM : 0; /* a stack, not an object */
+    return align >= 64 ? HOSTED_ROOM_OF : 0; /* a stack, not an object */
 }
 
 static void *hosted_alloc(struct kit_alloc *a, size_t size, size_t align)

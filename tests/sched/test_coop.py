@@ -56,3 +56,10 @@ def test_a_stack_too_small_is_refused_with_the_range() -> None:
     """Below 1 KiB not even the switch and one call fit."""
     with pytest.raises(CompositionError, match=r"sched\.coop\.stack.*1024"):
         Coop(stack=512)
+
+
+def test_100_000_tasks_are_alive_at_once() -> None:
+    """A KiB each, all asleep by deadlines at random; every one wakes in order, nothing is left."""
+    program = build([HERE / "program_many.c", "unikit/testing/virtual.c", *Coop().source_files()],
+                    variant="optimised", defines={"COMPONENT": Coop.symbol()})
+    assert run(program).stdout == ("100000 alive, 0 ready, 1 KiB each\n0 alive, check 0\nleft 0\n")

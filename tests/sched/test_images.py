@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from unikit.errors import GuestExit
 from unikit.image import Image
-from unikit.sched import Coop
+from unikit.sched import Coop, Edf, Fair, Prio, Scheduler
 
 HERE = Path(__file__).resolve().parent
 
 
-@pytest.mark.parametrize("platform", ["linux", pytest.param("kvm", marks=pytest.mark.kvm)])
-def test_a_stack_overflow_in_an_image_names_the_task(platform: str) -> None:
+@pytest.mark.parametrize(("platform", "sched"), [
+    ("linux", Coop), ("linux", Prio), ("linux", Edf), ("linux", Fair),
+    pytest.param("kvm", Coop, marks=pytest.mark.kvm),
+    pytest.param("kvm", Fair, marks=pytest.mark.kvm)])
+def test_a_stack_overflow_in_an_image_names_the_task(
+        platform: str, sched: Callable[..., Scheduler]) -> None:
     """The guard page is real, the fault is caught at the first byte, and the report says whose."""
-    image = Image("overflow", sources=[HERE / "image/overflow.c"], sched=Coop(stack="8K"))
+    image = Image("overflow", sources=[HERE / "image/overflow.c"], sched=sched(stack="8K"))
     with (pytest.raises(GuestExit, match="stack overflow in task 'deep-thought': write") as caught,
           image.boot(platform=platform, memory="4M") as machine):
         machine.wait(10)
