@@ -37,6 +37,8 @@ MUTATIONS = [
     ("coop", "thread.c", "    t->spares--;\n    thread_clean", "    thread_clean"),
     ("coop", "thread.c", "if (!task->standard || t->spares", "if (t->spares"),
     ("coop", "thread.c", "t->events.stats.timers--;", ""),
+    ("coop", "thread.c", "        kit_control_write(task->control);", "        ;"),
+    ("coop", "thread.c", "        kit_control_write(t->control);\n    }", "    }"),
     ("coop", "thread.c", "    if (timer_queue_cancel(&t->events.timers, &task->timer))\n"
                          "        t->asleep--;", ""),  # the timer of a woken task stays
     ("coop", "coop.c", "push_back(&coop_of(threads)->ready", "push_front(&coop_of(threads)->ready"),

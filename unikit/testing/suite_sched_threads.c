@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Scheduler suite: tasks that have stacks and may stop anywhere. */
+#include <unikit/rt/x86_64/context.h>
 #include <unikit/testing/suite_sched_bench.h>
 
 struct actor {
@@ -111,6 +112,47 @@ static void a_wake_before_the_block_is_kept(struct sched_bench *b)
     sched_drain(b, 4);
     KIT_CHECK_EQUAL(b->report, actor.rc, KIT_ETIMEDOUT);
     KIT_CHECK_EQUAL(b->report, kit_sched_join(b->s, actor.task, 0), 0);
+    sched_bench_close(b);
+}
+
+enum { ROUND_UP = 0x4000, ROUND_X87_UP = 0x800 };
+
+static void rounding_run(void *argument)
+{
+    struct actor *actor = argument;
+    struct kit_control mine = kit_control_read(), other = mine;
+    if (actor->letter == 'a') {
+        mine.mxcsr |= ROUND_UP;
+        mine.x87 |= ROUND_X87_UP;
+        kit_control_write(mine);
+    }
+    for (int i = 0; i < 3; i++) {
+        kit_sched_yield(actor->b->s);
+        other = kit_control_read();
+        actor->done += (other.mxcsr & ROUND_UP) == (mine.mxcsr & ROUND_UP) && other.x87 == mine.x87;
+    }
+}
+
+static void control_words_are_kept_for_who_changes_them(struct sched_bench *b)
+{
+    struct actor actors[2];
+    struct kit_control before = kit_control_read();
+    if (!sched_bench_open(b, __func__))
+        return;
+    actors_make(b, actors, 2);
+    struct kit_task_spec spec = {.entry = rounding_run,
+                                 .argument = &actors[0],
+                                 .flags = KIT_TASK_DETACHED | KIT_TASK_CONTROL};
+    if (kit_sched_spawn(b->s, &spec, NULL) == 0) { /* KIT_EINVAL: it cannot */
+        sched_spawn(b, rounding_run, &actors[1], KIT_TASK_DETACHED);
+        sched_settle(b, 8);
+        KIT_CHECK_EQUAL(b->report, actors[0].done, 3);
+        KIT_CHECK_EQUAL(b->report, actors[1].done, 3);
+        struct kit_control after = kit_control_read();
+        KIT_CHECK(b->report, (after.mxcsr & ROUND_UP) == (before.mxcsr & ROUND_UP));
+        KIT_CHECK_EQUAL(b->report, after.x87, before.x87);
+        kit_control_write(before);
+    }
     sched_bench_close(b);
 }
 
@@ -398,6 +440,7 @@ void sched_suite_threads(struct sched_bench *b)
     a_wake_ends_a_block(b);
     a_wake_before_the_block_is_kept(b);
     a_wake_dies_with_its_task(b);
+    control_words_are_kept_for_who_changes_them(b);
     a_block_times_out_at_its_deadline(b);
     a_wake_in_the_turn_of_the_deadline_wins(b);
     join_waits_for_the_end(b);
