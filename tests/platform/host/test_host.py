@@ -25,6 +25,7 @@ from unikit.platform.host import (
 
 pytestmark = pytest.mark.fast
 EINVAL = -2
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_clocks_are_the_hosts() -> None:
@@ -228,7 +229,7 @@ def test_calls_of_a_single_processor() -> None:
     ffi, _ = load.abi()
     with HostEnvironment() as env:
         assert env.ptr.cpus == 1
-        assert env.ptr.cpu_start(env.ptr, 1, ffi.NULL, ffi.NULL, ffi.NULL) == -9
+        assert env.ptr.cpu_start(env.ptr, 1, ffi.NULL, ffi.NULL, ffi.NULL) == EINVAL
         assert env.ptr.cpu_features & 1  # SSE3: every x86-64 since 2004
         assert ffi.string(env.ptr.platform) == b"host"
 
@@ -261,3 +262,17 @@ def test_nothing_leaks() -> None:
     for _ in range(50):
         HostEnvironment(memory="1M").close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_processors_of_a_process(sanitizer: str, tmp_path: Path) -> None:
+    """Each further one is a thread that knows its number, is woken, and ends with the rest."""
+    built = subprocess.run(
+        ["gcc", "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE", f"-fsanitize={sanitizer}", f"-I{ROOT}",
+         ROOT / "tests/platform/host/processors.c", ROOT / "unikit/platform/host/env.c",
+         ROOT / "unikit/rt/host_panic.c", "-pthread", "-o", tmp_path / "processors"],
+        capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([tmp_path / "processors", "300"], capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]

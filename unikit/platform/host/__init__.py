@@ -60,11 +60,13 @@ class HostEnvironment:
     :param input: descriptor or file for console input; ``None``: from ``console.write()``.
     :param options: boot options by name.
     :param args: the argument string.
+    :param cpus: processors; the further ones are threads that ``env->cpu_start`` makes.
     :raises OutOfMemory: the host has not that much address space.
     """
 
     def __init__(self, *, memory: int | str = 0, output: Any = None, input: Any = None,
-                 options: Mapping[str, str] | None = None, args: str = "") -> None:
+                 options: Mapping[str, str] | None = None, args: str = "",
+                 cpus: int = 1) -> None:
         self._host: Any = None
         self._ffi, self._lib = load.extension(_EXTENSION)
         given = {**(options or {}), **({"": args} if args else {})}
@@ -72,7 +74,8 @@ class HostEnvironment:
         text = self._ffi.new("char[]", packed)
         settings = self._ffi.new("struct kit_host_settings *", {
             "memory": parse_size(memory), "output": _descriptor(output),
-            "input": _descriptor(input), "options": text, "options_bytes": len(packed)})
+            "input": _descriptor(input), "options": text, "options_bytes": len(packed),
+            "cpus": cpus})
         out = self._ffi.new("struct kit_host_environment **")
         load.check(self._lib.kit_host_environment_open(settings, out), "opening an environment")
         self._host = out[0]

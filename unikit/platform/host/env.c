@@ -25,9 +25,22 @@ struct ring {
     char data[KIT_HOST_CONSOLE];
 };
 
+struct host_cpu {
+    struct kit_cpu cpu;
+    struct kit_host_environment *host;
+    pthread_t thread;
+    bool started;
+    bool kicked;  /* KIT_WAKE_CPU; under the lock, as ... */
+    bool closing; /* ... that its thread is to end */
+    pthread_mutex_t lock;
+    pthread_cond_t condition;
+    void (*entry)(void *argument);
+    void *argument;
+};
+
 struct kit_host_environment {
     runtime_environment_t env;
-    struct kit_cpu cpu;
+    struct host_cpu *cpus;
     console_interface_t console;
     int wake_fd;
     int output_fd;
@@ -45,6 +58,9 @@ struct kit_host_environment {
     struct ring output;
     struct ring input;
 };
+
+/* The processor that this thread is; NULL: processor 0 of whatever environment. */
+static _Thread_local struct host_cpu *here;
 
 static size_t ring_put(struct ring *ring, const char *data, size_t length)
 {
@@ -204,8 +220,30 @@ uint32_t kit_host_environment_wait(struct kit_host_environment *host, uint64_t d
     return woken & wake;
 }
 
+/* A further processor: it has no devices, and ends here when the environment is closed. */
+static uint32_t cpu_wait(struct host_cpu *cpu, uint64_t deadline_ns, uint32_t wake)
+{
+    const struct timespec until = {(time_t)(deadline_ns / KIT_NS_PER_S),
+                                   (long)(deadline_ns % KIT_NS_PER_S)};
+    pthread_mutex_lock(&cpu->lock);
+    int rc = 0;
+    while (!(cpu->kicked && (wake & KIT_WAKE_CPU)) && rc == 0 && !cpu->closing)
+        rc = deadline_ns == KIT_NEVER ? pthread_cond_wait(&cpu->condition, &cpu->lock)
+                                      : pthread_cond_timedwait(&cpu->condition, &cpu->lock, &until);
+    uint32_t woken = cpu->kicked && (wake & KIT_WAKE_CPU) ? KIT_WAKE_CPU : 0;
+    if (woken != 0)
+        cpu->kicked = false;
+    const bool closing = cpu->closing;
+    pthread_mutex_unlock(&cpu->lock);
+    if (closing)
+        pthread_exit(NULL);
+    return woken;
+}
+
 static uint32_t env_wait(runtime_environment_t *env, uint64_t deadline_ns, uint32_t wake)
 {
+    if (here != NULL && here->host == host_of(env))
+        return cpu_wait(here, deadline_ns, wake);
     return kit_host_environment_wait(host_of(env), deadline_ns, wake);
 }
 
@@ -249,22 +287,48 @@ static int page_protect(runtime_environment_t *env, void *base, size_t size, uin
     return mprotect(base, size, protection) == 0 ? KIT_OK : KIT_ENOTSUP;
 }
 
+static void *run_cpu(void *argument)
+{
+    here = argument;
+    here->entry(here->argument);
+    return NULL;
+}
+
 static int cpu_start(runtime_environment_t *env, uint32_t cpu, void (*entry)(void *argument),
                      void *argument, void *stack_top)
 {
-    (void)env, (void)cpu, (void)entry, (void)argument, (void)stack_top;
-    return KIT_ENOTSUP;
+    struct kit_host_environment *host = host_of(env);
+    (void)stack_top; /* threads of a process bring their own */
+    if (cpu == 0 || cpu >= env->cpus || host->cpus[cpu].started)
+        return KIT_EINVAL;
+    host->cpus[cpu].entry = entry;
+    host->cpus[cpu].argument = argument;
+    host->cpus[cpu].started =
+        pthread_create(&host->cpus[cpu].thread, NULL, run_cpu, &host->cpus[cpu]) == 0;
+    return host->cpus[cpu].started ? KIT_OK : KIT_ENOMEM;
+}
+
+static void wake_further(struct host_cpu *cpu, bool closing)
+{
+    pthread_mutex_lock(&cpu->lock);
+    cpu->kicked = true;
+    cpu->closing |= closing;
+    pthread_cond_signal(&cpu->condition);
+    pthread_mutex_unlock(&cpu->lock);
 }
 
 static void cpu_wake(runtime_environment_t *env, uint32_t cpu)
 {
-    (void)cpu;
-    kit_host_environment_wake(host_of(env));
+    if (cpu == 0)
+        kit_host_environment_wake(host_of(env));
+    else if (cpu < env->cpus)
+        wake_further(&host_of(env)->cpus[cpu], false);
 }
 
 static struct kit_cpu *cpu_self(runtime_environment_t *env)
 {
-    return &host_of(env)->cpu;
+    struct kit_host_environment *host = host_of(env);
+    return here != NULL && here->host == host ? &here->cpu : &host->cpus[0].cpu;
 }
 
 static int cpu_slice(runtime_environment_t *env, uint64_t stop_ns)
@@ -392,10 +456,43 @@ static int open_memory(struct kit_host_environment *host, uint64_t size)
     return KIT_OK;
 }
 
+static int open_cpus(struct kit_host_environment *host)
+{
+    pthread_condattr_t clock;
+    host->cpus = calloc(host->env.cpus, sizeof *host->cpus);
+    if (host->cpus == NULL)
+        return KIT_ENOMEM;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    for (uint32_t i = 0; i < host->env.cpus; i++) {
+        struct host_cpu *cpu = &host->cpus[i];
+        cpu->host = host;
+        cpu->cpu.number = i;
+        cpu->cpu.self = &cpu->cpu;
+        pthread_mutex_init(&cpu->lock, NULL);
+        pthread_cond_init(&cpu->condition, &clock);
+    }
+    pthread_condattr_destroy(&clock);
+    return KIT_OK;
+}
+
+static void close_cpus(struct kit_host_environment *host)
+{
+    for (uint32_t i = 0; host->cpus != NULL && i < host->env.cpus; i++)
+        wake_further(&host->cpus[i], true);
+    for (uint32_t i = 0; host->cpus != NULL && i < host->env.cpus; i++) {
+        if (host->cpus[i].started)
+            pthread_join(host->cpus[i].thread, NULL);
+        pthread_mutex_destroy(&host->cpus[i].lock);
+        pthread_cond_destroy(&host->cpus[i].condition);
+    }
+    free(host->cpus);
+}
+
 int kit_host_environment_open(const struct kit_host_settings *settings,
                               struct kit_host_environment **out)
 {
-    if (!are_pairs(settings->options, settings->options_bytes))
+    if (!are_pairs(settings->options, settings->options_bytes) || settings->cpus > KIT_CPUS_MAX)
         return KIT_EMALFORMED;
     struct kit_host_environment *host = calloc(1, sizeof *host);
     if (host == NULL)
@@ -417,7 +514,7 @@ int kit_host_environment_open(const struct kit_host_settings *settings,
         .exit = leave,
         .cpu_features = kit_cpu_detect(),
         .start_ns = read_clock(CLOCK_MONOTONIC),
-        .cpus = 1,
+        .cpus = settings->cpus == 0 ? 1 : settings->cpus,
         .platform = "host",
     };
     host->console = (console_interface_t){console_write, console_read};
@@ -430,6 +527,8 @@ int kit_host_environment_open(const struct kit_host_settings *settings,
     int rc = host->options == NULL ? KIT_ENOMEM
              : host->wake_fd < 0   ? KIT_EIO
                                    : open_memory(host, settings->memory);
+    if (rc == KIT_OK)
+        rc = open_cpus(host);
     if (rc != KIT_OK) {
         kit_host_environment_close(host);
         return rc;
@@ -443,6 +542,7 @@ void kit_host_environment_close(struct kit_host_environment *host)
 {
     if (host == NULL)
         return;
+    close_cpus(host);
     if (host->env.memory.size != 0)
         munmap(host->env.memory.base_address, host->env.memory.size);
     if (host->wake_fd >= 0)

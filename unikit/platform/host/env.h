@@ -3,7 +3,9 @@
  * Hosted code only.
  *
  * Many may live in one process. One thread at a time uses an environment;
- * kit_host_environment_wake, _input and _output may be called from any thread meanwhile. */
+ * kit_host_environment_wake, _input and _output may be called from any thread meanwhile. With
+ * several processors each further one is a thread, made by env->cpu_start; any thread that is none
+ * of these is processor 0. */
 #ifndef KIT_PLATFORM_HOST_ENV_H
 #define KIT_PLATFORM_HOST_ENV_H
 
@@ -24,6 +26,7 @@ struct kit_host_settings {
     int32_t input;       /* console input comes from this descriptor; -1: from _input */
     const char *options; /* name, NUL, value, NUL, ... of `options_bytes`; copied */
     uint64_t options_bytes;
+    uint32_t cpus; /* processors, at most KIT_CPUS_MAX; 0: one */
 };
 
 struct kit_host_environment;
@@ -31,6 +34,7 @@ struct kit_host_environment;
 /* 0 and *out; KIT_ENOMEM; KIT_EIO: the host has no descriptor left; KIT_EMALFORMED: options. */
 int kit_host_environment_open(const struct kit_host_settings *settings,
                               struct kit_host_environment **out);
+/* Further processors end where they wait, now or later: each MUST come to env->wait, or return. */
 void kit_host_environment_close(struct kit_host_environment *host);
 runtime_environment_t *kit_host_environment_env(struct kit_host_environment *host);
 
