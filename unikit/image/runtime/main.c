@@ -247,7 +247,7 @@ int unikernel_main(runtime_environment_t *env)
     for (;;) {
         bool busy = handle_packets();
         if (KIT_WITH_PREEMPTION && has_other_duties())
-            kit_runtime_watch(env);
+            kit_runtime_watch();
         busy |= kit_sched_turn(kit_runtime.sched);
         if (process_application_logic != NULL)
             process_application_logic();

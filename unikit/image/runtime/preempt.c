@@ -54,20 +54,28 @@ void kit_runtime_allow_upcalls(runtime_environment_t *env)
 /* ---- devices ----------------------------------------------------------------------------------
  */
 
-/* Nothing happens when it fires: that it does ends the turn. */
-static void look(struct kit_timer *timer)
-{
-    (void)timer;
-}
+static void look(struct kit_timer *timer);
 
 static struct kit_timer watch = {.run = look};
 
-void kit_runtime_watch(runtime_environment_t *env)
+/* Without memory for it tasks run for as long as the policy says, this once. */
+static void arm_watch(void)
 {
-    if (watch.position != 0 || kit_sched_deadline_ns(kit_runtime.sched) != 0)
-        return;
-    /* Without memory for it tasks run for as long as the policy says, this once. */
-    (void)kit_sched_arm(kit_runtime.sched, &watch, kit_env_now_ns(env) + KIT_TICK_NS);
+    uint64_t now_ns = kit_env_now_ns(kit_runtime.state.runtime);
+    (void)kit_sched_arm(kit_runtime.sched, &watch, now_ns + KIT_TICK_NS);
+}
+
+/* That it is due ended the turn before this one, and so will the next. */
+static void look(struct kit_timer *timer)
+{
+    (void)timer;
+    arm_watch();
+}
+
+void kit_runtime_watch(void)
+{
+    if (watch.position == 0 && kit_sched_deadline_ns(kit_runtime.sched) == 0)
+        arm_watch();
 }
 
 void kit_runtime_unwatch(void)

@@ -84,7 +84,7 @@ void kit_runtime_begin_inside(void);
 /* ... and once init_application has returned, the platform may redirect tasks. */
 void kit_runtime_allow_upcalls(runtime_environment_t *env);
 /* A turn begins that may run tasks: the devices shall be looked at again within a tick. */
-void kit_runtime_watch(runtime_environment_t *env);
+void kit_runtime_watch(void);
 /* No task is ready: a wait need not end for that. */
 void kit_runtime_unwatch(void);
 
