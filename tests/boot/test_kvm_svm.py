@@ -28,7 +28,7 @@ VERBS = ["", "exit 305419896", "facts", "clock", "sleep 2000 20", "output 3000",
          "overflow", "undefined", "divide", "privileged", "syscall", "port", "interrupt",
          "write-boot", "beyond", "bell 9", "bell-load", "bell-wide", "ring 1 4", "spin", "idle",
          "protect 1 2097152 4096 2", "protect 1 2097152 4096 3", "protect 0 4096 4096 1",
-         "protect 1 8192 4096 1"]
+         "protect 1 8192 4096 1", "upcalls 10", "upcall-wild 1 1"]
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs none /dev
 /bin/busybox mount -t proc none /proc
@@ -160,6 +160,8 @@ def test_probe_guest_runs(said: dict[str, str]) -> None:
     ("protect 1 2097152 4096 3", "end 1 code 0"),
     ("protect 0 4096 4096 1", "end 4 .*vector 14"),
     ("protect 1 8192 4096 1", "end 1 code 0"),
+    ("upcalls 10", r"end 1 code 0 .*upcalls \d+ sum right"),
+    ("upcall-wild 1 1", "end 1 code 0 .*upcalls 0 due 1"),
 ])
 def test_same_as_everywhere(said: dict[str, str], verb: str, says: str) -> None:
     """What a guest does and how it ends is the same with hardware virtualization."""

@@ -155,6 +155,60 @@ static int do_spin(void)
         kit_cpu_pause();
 }
 
+/* Counts out of the component as which an upcall counts, and returns from it. */
+__asm__(".text\n"
+        "probe_upcall:\n"
+        "    movl $0, %gs:4\n"
+        "    popfq\n"
+        "    ret $128\n");
+void probe_upcall(void);
+
+/* So many upcalls, in a loop that keeps a sum in registers. */
+static int do_upcalls(void)
+{
+    volatile struct kit_cpu *here = kit_cpu_here();
+    uint64_t wanted = number(), sum = 0, rounds = 0;
+    here->upcall = probe_upcall;
+    here->inside = 0;
+    if (env->cpu_slice(env, 1) != 0)
+        return 1;
+    for (; here->upcalls < wanted; rounds++) {
+        for (uint64_t i = 0; i < 1000; i++) {
+            sum += i;
+            __asm__ volatile("" : "+r"(sum));
+        }
+    }
+    here->inside = 1;
+    env->cpu_slice(env, KIT_NEVER);
+    say("upcalls %u sum %s\n", here->upcalls, sum == rounds * 499500 ? "right" : "wrong");
+    return 0;
+}
+
+/* Asks for upcalls at one address, with the stack pointer at another, for 20 ms. */
+static int do_upcall_wild(void)
+{
+    volatile struct kit_cpu *here = kit_cpu_here();
+    uint64_t upcall = number(), stack = number(), end = env->now_ns(env) + 20 * KIT_NS_PER_MS;
+    here->upcall = upcall == 1 ? probe_upcall : (void (*)(void))upcall;
+    here->inside = 0;
+    env->cpu_slice(env, 1);
+    while (env->now_ns(env) < end) {
+        uint64_t turns = 1 << 20, saved;
+        __asm__ volatile("mov %%rsp, %1\n\t"
+                         "test %2, %2\n\t"
+                         "jz 1f\n\t"
+                         "mov %2, %%rsp\n"
+                         "1: dec %0\n\t"
+                         "jnz 1b\n\t"
+                         "mov %1, %%rsp"
+                         : "+r"(turns), "=&r"(saved)
+                         : "r"(stack));
+    }
+    here->inside = 1;
+    say("upcalls %u due %u\n", here->upcalls, here->due);
+    return 0;
+}
+
 static int do_fill(void)
 {
     volatile uint8_t *heap = env->memory.base_address;
@@ -603,6 +657,8 @@ static const struct {
     {"echo", do_echo},
     {"idle", do_idle},
     {"spin", do_spin},
+    {"upcalls", do_upcalls},
+    {"upcall-wild", do_upcall_wild},
     {"fill", do_fill},
     {"release", do_release},
     {"protect", do_protect},
