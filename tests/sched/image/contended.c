@@ -3,7 +3,7 @@
  * most of the time, and the image's allocator. Ends after a number of upcalls. */
 #include <unikit/image/runtime/runtime.h>
 
-enum { TASKS = 3, UPCALLS = 40, BLOCKS = 16 };
+enum { TASKS = 3, UPCALLS = 60, BLOCKS = 16 };
 
 static struct kit_mutex mutex;
 static volatile uint64_t counter;
@@ -20,7 +20,7 @@ static void count(void)
 {
     kit_mutex_lock(kit_task_scheduler(), &mutex, KIT_NEVER);
     uint64_t before = counter;
-    compute(1 << 21); /* longer than a tick and a slice */
+    compute(1 << 20); /* longer than a tick and a slice */
     counter = before + 1;
     kit_mutex_unlock(kit_task_scheduler(), &mutex);
 }
@@ -57,6 +57,14 @@ static void work(void *argument)
         kit_memory_free(blocks[i], sizes[i], 0);
 }
 
+/* Somebody to stop the owner of the mutex for, while the others wait for it. */
+static void interfere(void *argument)
+{
+    (void)argument;
+    for (;;)
+        compute(1 << 20);
+}
+
 static void referee(void *argument)
 {
     struct kit_task **tasks = argument;
@@ -82,5 +90,9 @@ int init_application(void)
     }
     const struct kit_task_spec last = {
         .entry = referee, .argument = tasks, .name = "referee", .flags = KIT_TASK_DETACHED};
+    const struct kit_task_spec noise = {
+        .entry = interfere, .name = "interferer", .flags = KIT_TASK_DETACHED};
+    if (rc == 0)
+        rc = kit_task_spawn(&noise, NULL);
     return rc != 0 ? rc : kit_task_spawn(&last, NULL);
 }
