@@ -24,7 +24,7 @@ GOALS = (
     ("S2", "a task's whole life", ("sched_spawn", "sched_life")),
     ("S3", "cost among many sleepers", ("sched_sleepers", "sched_timers", "sched_pick")),
     ("S4", "guarantees", ("sched_sets", "sched_lag")),
-    ("S5", "from Python", ("aio_", "sched_aio", "sched_fiber", "fiber_", "greenlet")),
+    ("S5", "from Python", ("aio_", "sched_aio", "sched_asyncio", "sched_fiber", "fiber_")),
     ("S6", "preemption", ("preempt", "sched_preempt")),
     ("S7", "waking another processor", ("smp", "sched_smp", "cpu_wake", "sched_cpu", "wake",
                                         "sched_wake", "steal", "sched_steal")),

@@ -10,7 +10,8 @@ from unikit import registry
 from unikit.cli.output import table
 
 _KNOWS = {"threads": "stacks", "priorities": "priorities", "weights": "weights",
-          "reservations": "reservations", "cpus": "several processors"}
+          "reservations": "reservations", "preemption": "preemption",
+          "cpus": "several processors"}
 
 
 def do_list(choice: argparse.Namespace) -> int:
