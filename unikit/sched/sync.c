@@ -335,8 +335,8 @@ int kit_mutex_lock(struct kit_sched *s, struct kit_mutex *mutex, uint64_t deadli
     struct kit_task *self = kit_sched_current(s);
     if (self == NULL)
         return KIT_ENOTSUP;
-    KIT_ASSERT(mutex->owner != self);
     kit_spin_lock(&mutex->spin);
+    KIT_ASSERT(mutex->owner != self);
     if (mutex->owner == NULL) {
         mutex->owner = self;
         kit_spin_unlock(&mutex->spin);

@@ -88,8 +88,11 @@ bool sleepers_run(struct steal_cpu *cpu)
         if (signal_expire(&task->signal))
             kit_list_push_back(&roused, &task->link);
     }
+    first_ns = timer_queue_first(&sleepers->queue);
     sleepers_publish(sleepers);
     kit_spin_unlock(&sleepers->lock);
+    if (first_ns != KIT_NEVER)
+        idle_watch(cpu, first_ns); /* this processor has something else to do now */
     while ((link = kit_list_pop_front(&roused)) != NULL)
         steal_ready(cpu, KIT_CONTAINER_OF(link, struct kit_task, link));
     return any;
