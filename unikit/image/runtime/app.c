@@ -46,7 +46,7 @@ static __attribute__((cold)) bool report_lost(console_interface_t *console)
     return true;
 }
 
-static inline void print(const char *text, size_t length)
+static inline __attribute__((always_inline)) void print(const char *text, size_t length)
 {
     KIT_INSIDE;
     console_interface_t *console = kit_runtime.console;
