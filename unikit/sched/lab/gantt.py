@@ -60,12 +60,18 @@ def check(path: Path) -> None:
     if not path.parent.is_dir():
         raise InvalidArgument(f"drawing into {path}: there is no folder {path.parent}")
     if path.suffix == ".png":
-        try:
-            import matplotlib.backends.backend_agg
-            import matplotlib.figure  # noqa: F401
-        except ImportError as error:
-            raise NotSupported(f"drawing into {path}: .png needs matplotlib (pip install "
-                               "matplotlib); .svg needs nothing") from error
+        _matplotlib(path)
+
+
+def _matplotlib(path: Path) -> tuple[Any, Any]:
+    """Return matplotlib's figure and canvas classes."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise NotSupported(f"drawing into {path}: .png needs matplotlib (pip install "
+                           "matplotlib); .svg needs nothing") from error
+    return Figure, FigureCanvasAgg
 
 
 def draw(schedule: Schedule, path: Path, start: int, end: int) -> Path:
@@ -159,11 +165,10 @@ def _marks(schedule: Schedule, view: _View, x: Any) -> list[str]:
 
 
 def _png(schedule: Schedule, view: _View, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    new_figure, canvas = _matplotlib(path)
     rows, scale = len(schedule.tasks), view.scale
-    figure = Figure(figsize=(10, 1.2 + 0.5 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(10, 1.2 + 0.5 * rows), layout="constrained")
+    canvas(figure)
     axes = figure.subplots()
     for number in range(rows):
         axes.broken_barh([(start / scale, (end - start) / scale)
