@@ -103,6 +103,15 @@ MUTATIONS = [
     ("edf", "edf.c", "return first != NULL && first->release_ns < deadline_ns ?", "return 0 ?"),
     ("edf", "edf.c", "(edf->ran && timer_queue", "(0 && timer_queue"),
     ("edf", "edf.c", "budget_ns > 0 ? task->deadline_ns", "budget_ns > 0 ? task->slice_ns"),
+    ("coop", "thread.c", "    if (task == NULL)\n        return KIT_ENOMEM;\n    task->state",
+     "    t->alive += task == NULL;\n    if (task == NULL)\n        return KIT_ENOMEM;\n"
+     "    task->state"),  # counts a task that did not come about
+    ("coop", "thread.c", "    if (events_reserve(&t->events) != 0)\n        return NULL;\n",
+     "    events_reserve(&t->events);\n"),  # a task that cannot sleep
+    ("steal", "steal/life.c", "        stack_put(&cpu->stacks, task->stack);\n    return rc;",
+     "        ;\n    return rc;"),  # a stack that nobody has
+    ("steal", "steal/life.c", "        steal_keep(cpu, task);\n        return rc;",
+     "        return rc;"),  # stays in the list of all
     ("loop", "loop.c", "loop->runnable--;", ""),
     ("loop", "loop.c", "push_back(&loop->ready", "push_front(&loop->ready"),
     ("loop", "loop.c", "push_back(&loop->ready", "push_back(&loop->batch"),
@@ -130,11 +139,11 @@ def test_a_broken_scheduler_is_noticed(number: int, tmp_path: Path) -> None:
     record = RECORDS[name]
     text = (ROOT / "unikit/sched" / file).read_text()
     assert text.count(right) >= 1, "the mutation no longer fits the source"
-    broken = tmp_path / file
+    broken = tmp_path / Path(file).name
     broken.write_text(text.replace(right, wrong, 1))
     defines = {"COMPONENT": record.symbol()}
     suite = build(SUITE, variant="optimised", whole=False, defines=defines)
-    others = [path for path in (SYNC, *record.source_files()) if path.name != file]
+    others = [path for path in (SYNC, *record.source_files()) if path.name != broken.name]
     program = build([suite, *others, broken], variant="optimised", flags=["-Wno-error"])
     try:
         done = run(program, *record.encoded(), timeout=5)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The scheduler suite's frame. Parts: suite_sched_events.c (work, timers), suite_sched_tasks.c
- * (every scheduler), suite_sched_threads.c, suite_sched_crowd.c, suite_sched_sync.c and
- * suite_sched_wait.c (with KIT_SCHED_THREADS). */
+ * (every scheduler), suite_sched_threads.c, suite_sched_crowd.c, suite_sched_faults.c,
+ * suite_sched_sync.c and suite_sched_wait.c (with KIT_SCHED_THREADS). */
 #include <unikit/testing/suite_sched_bench.h>
 
 static struct sched_ledger *ledger_of(struct kit_alloc *a)
@@ -162,6 +162,7 @@ int kit_suite_sched(const struct kit_sched_component *component, const uint64_t 
     if (component->features & KIT_SCHED_THREADS) {
         sched_suite_threads(&b);
         sched_suite_crowd(&b);
+        sched_suite_faults(&b);
         sched_suite_sync(&b);
         sched_suite_wait(&b);
         sched_suite_share(&b);

@@ -49,6 +49,7 @@ void sched_suite_events(struct sched_bench *b);
 void sched_suite_tasks(struct sched_bench *b);
 void sched_suite_threads(struct sched_bench *b);
 void sched_suite_crowd(struct sched_bench *b);
+void sched_suite_faults(struct sched_bench *b);
 void sched_suite_sync(struct sched_bench *b);
 void sched_suite_wait(struct sched_bench *b);
 void sched_suite_share(struct sched_bench *b);
