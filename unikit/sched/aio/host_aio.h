@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* asyncio on a scheduler: what its event loop consists of. host_loop.c has the core of the loop,
- * host_handle.c the callbacks, host_task.c the tasks, host_poll.c the wait for files.
+ * host_handle.c the callbacks, host_task.c the type of tasks and host_task.h what else tasks
+ * consist of, host_poll.c the wait for files.
  *
  * Everything runs with the GIL held, which is also what keeps the scheduler's state whole: another
  * thread gets it only while Python code runs, and then its calls look like that code's own. */
@@ -94,7 +95,7 @@ PyObject *core_call_later(PyObject *self, PyObject *const *args, Py_ssize_t coun
 PyObject *core_add_callback(PyObject *self, PyObject *handle);
 void handles_drop(struct core *core);
 
-/* ---- host_task.c */
+/* ---- host_task.c, host_create.c, host_wakeup.c */
 int task_setup(PyObject *module);
 /* A wakeup object was called, or would have been: its task goes on. */
 void task_wake(PyObject *wakeup);
