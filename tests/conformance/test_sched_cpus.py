@@ -58,7 +58,8 @@ def test_conforms_on_threads(name: str, cpus: int) -> None:
     conforms(program(name, "threads"), cpus, 1, *RECORDS[name].encoded())
 
 
-@pytest.mark.parametrize(("name", "cpus"), [("steal", 2), ("steal, small", 3)])
+@pytest.mark.parametrize(("name", "cpus"), [
+    ("steal", 2), pytest.param("steal, small", 3, marks=pytest.mark.slow)])
 def test_nothing_shared_is_raced_for(name: str, cpus: int) -> None:
     """ThreadSanitizer, which is told of each switch, must find all that is shared ordered."""
     conforms(program(name, "raced"), cpus, 1, *RECORDS[name].encoded())
@@ -89,7 +90,7 @@ def test_a_broken_scheduler_is_noticed(number: int, tmp_path: Path) -> None:
     broken = build([suite, switch, *sources], variant="optimised",
                    flags=["-pthread", "-Wno-error", *headers])
     try:
-        done = run(broken, cpus, 1, *record.encoded(), timeout=10)
+        done = run(broken, cpus, 1, *record.encoded(), timeout=6)
     except subprocess.TimeoutExpired:
         return
     assert done.returncode not in (0, 2), f"passed without noticing: {right} -> {wrong}"

@@ -2,7 +2,7 @@
 /* Scheduler suite for several processors: sync.h between them. */
 #include <unikit/testing/suite_sched_cpus_bench.h>
 
-enum { SYNC_TASKS = 6, SYNC_ROUNDS = 150, SYNC_SLOTS = 3 };
+enum { SYNC_TASKS = 6, SYNC_ROUNDS = 150, SYNC_NAPS = 30, SYNC_SLOTS = 3 };
 
 struct shared {
     struct cpus_bench *b;
@@ -12,6 +12,7 @@ struct shared {
     struct kit_semaphore full;
     struct kit_semaphore empty;
     uint64_t nap_ns; /* waits with deadlines that short; 0: none */
+    uint32_t rounds;
     uint32_t sum;    /* under the mutex */
     uint32_t inside; /* likewise */
     uint32_t items;  /* likewise */
@@ -48,7 +49,7 @@ static void mutex_run(void *argument)
 {
     struct shared *shared = argument;
     struct cpus_bench *b = shared->b;
-    for (uint32_t i = 0; i < SYNC_ROUNDS * b->rounds; i++) {
+    for (uint32_t i = 0; i < shared->rounds; i++) {
         shared_lock(shared);
         uint32_t seen = shared->sum;
         if (i % 5 == 0)
@@ -75,7 +76,7 @@ static void queue_run(void *argument)
     struct shared *shared = argument;
     struct cpus_bench *b = shared->b;
     bool puts = CPUS_ADD(shared->roles, 1) % 2 == 0;
-    for (uint32_t i = 0; i < SYNC_ROUNDS * b->rounds; i++) {
+    for (uint32_t i = 0; i < shared->rounds; i++) {
         shared_lock(shared);
         while (puts ? shared->items == SYNC_SLOTS : shared->items == 0)
             queue_wait(shared, puts ? &shared->not_full : &shared->not_empty);
@@ -107,7 +108,7 @@ static void semaphore_run(void *argument)
     struct shared *shared = argument;
     struct cpus_bench *b = shared->b;
     bool puts = CPUS_ADD(shared->roles, 1) % 2 == 0;
-    for (uint32_t i = 0; i < SYNC_ROUNDS * b->rounds; i++) {
+    for (uint32_t i = 0; i < shared->rounds; i++) {
         semaphore_take(shared, puts ? &shared->empty : &shared->full);
         uint32_t items = CPUS_ADD(shared->items, puts ? 1 : -1u) + (puts ? 1 : -1u);
         CPUS_CHECK(b, items <= SYNC_SLOTS);
@@ -135,6 +136,7 @@ static void sync_start(struct cpus_bench *b, uint32_t cpu)
 static void sync_test(struct cpus_bench *b, const char *test, void (*run)(void *), uint64_t nap_ns)
 {
     struct sync_stage stage = {.shared = {.b = b, .nap_ns = nap_ns}, .run = run};
+    stage.shared.rounds = (nap_ns != 0 ? SYNC_NAPS : SYNC_ROUNDS) * b->rounds;
     stage.shared.empty.count = SYNC_SLOTS;
     cpus_run(b, test, &stage, sync_start, b->cpus * SYNC_TASKS);
     if (b->lost)
@@ -142,8 +144,7 @@ static void sync_test(struct cpus_bench *b, const char *test, void (*run)(void *
     KIT_CHECK_EQUAL(b->report, stage.shared.items, 0);
     KIT_CHECK(b->report, stage.shared.mutex.owner == NULL);
     if (run == mutex_run)
-        KIT_CHECK_EQUAL(b->report, stage.shared.sum,
-                        b->cpus * SYNC_TASKS * SYNC_ROUNDS * b->rounds);
+        KIT_CHECK_EQUAL(b->report, stage.shared.sum, b->cpus * SYNC_TASKS * stage.shared.rounds);
     if (run == semaphore_run)
         KIT_CHECK_EQUAL(b->report, stage.shared.empty.count, SYNC_SLOTS);
 }
@@ -151,9 +152,9 @@ static void sync_test(struct cpus_bench *b, const char *test, void (*run)(void *
 void cpus_suite_sync(struct cpus_bench *b)
 {
     sync_test(b, "a_mutex_excludes_other_processors", mutex_run, 0);
-    sync_test(b, "a_mutex_survives_timeouts", mutex_run, 3000);
+    sync_test(b, "a_mutex_survives_timeouts", mutex_run, 30000);
     sync_test(b, "conditions_between_processors", queue_run, 0);
     sync_test(b, "conditions_survive_timeouts", queue_run, 20000);
     sync_test(b, "semaphores_between_processors", semaphore_run, 0);
-    sync_test(b, "semaphores_survive_timeouts", semaphore_run, 3000);
+    sync_test(b, "semaphores_survive_timeouts", semaphore_run, 30000);
 }
