@@ -59,6 +59,54 @@ def test_cancelling(policy: type) -> None:
     run(main(), policy)
 
 
+async def chains() -> list[Any]:
+    """Cancel tasks in each way; what the first and the second who await them get."""
+    seen: list[Any] = []
+
+    async def work(kind: str) -> None:
+        try:
+            await asyncio.sleep(0 if kind == "ends" else 3600)
+        except asyncio.CancelledError as error:
+            seen.append(error)
+            if kind == "another":
+                raise asyncio.CancelledError("mine", 2) from LookupError(kind)
+            raise
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("at the end")
+
+    async def nested() -> None:
+        await asyncio.create_task(work("waits"))
+
+    found: list[Any] = []
+    for kind in ("early", "waits", "another", "ends", "nested"):
+        task = asyncio.create_task(nested() if kind == "nested" else work(kind))
+        for _ in range(0 if kind == "early" else 3):
+            await asyncio.sleep(0)
+        task.cancel(kind)
+        for _ in range(2):
+            try:
+                await task
+            except asyncio.CancelledError as error:
+                first = error.__context__
+                found.append((kind, error.args, repr(error.__cause__), repr(first),
+                              any(error is each or first is each for each in seen)))
+    results = [asyncio.create_task(work("waits")) for _ in range(2)]
+    await asyncio.sleep(0)
+    for task in results:
+        task.cancel("all")
+    found += [each.args for each in await asyncio.gather(*results, return_exceptions=True)]
+    return found
+
+
+def test_awaiting_a_cancelled_task_raises_what_cancelled_it() -> None:
+    """The exception itself, with its cause and where it was, once; then new ones: as in asyncio."""
+    ours = run(chains())
+    assert ours == asyncio.run(chains())
+    assert [each[-1] for each in ours if each[0] == "waits"] == [True, False]
+    assert ("another", ("mine", 2), "LookupError('another')") in [each[:3] for each in ours]
+
+
 def test_a_task_is_asyncios_task() -> None:
     """Programs look at types, names, contexts, stacks and representations."""
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)

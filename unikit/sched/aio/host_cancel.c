@@ -3,6 +3,11 @@
  * exception that its next step raises. */
 #include <unikit/sched/aio/host_task.h>
 
+/* Where a Future keeps the exception by which its task was cancelled: who awaits the task gets this
+ * very one. Only asyncio's own tasks can set it, so it is looked for in one of them, at start.
+ * 0: not found. */
+static size_t kept_offset;
+
 /* future.cancel(msg=message): 1 if it took the request, 0 if it had ended, -1 with an exception. */
 static int task_ask(PyObject *future, PyObject *message)
 {
@@ -76,14 +81,41 @@ PyObject *task_take_cancel(struct task *task, PyObject *error)
     return error;
 }
 
-void task_settle_cancelled(struct task *task, PyObject *message)
+void task_settle_cancelled(struct task *task, PyObject *error, PyObject *message)
 {
+    PyObject *arguments = NULL;
+    if (error != NULL && kept_offset == 0) { /* the next best: another exception that says so */
+        arguments = PyObject_GetAttrString(error, "args");
+        if (arguments != NULL && PyTuple_GET_SIZE(arguments) > 0)
+            message = PyTuple_GET_ITEM(arguments, 0);
+        PyErr_Clear();
+    } else if (error != NULL) {
+        PyObject **kept = (PyObject **)(void *)((char *)task->self + kept_offset);
+        Py_XSETREF(*kept, Py_NewRef(error));
+    }
     PyObject *args[2] = {task->self, message ? message : Py_None};
     PyObject *done =
         PyObject_Vectorcall(task_constants.future_cancel, args, 1, task_constants.msg_keyword);
     if (done == NULL)
         PyErr_WriteUnraisable(task->self);
     Py_XDECREF(done);
+    Py_XDECREF(arguments);
     task->finished = true;
     Py_CLEAR(task->waits);
+}
+
+int cancel_setup(void)
+{
+    PyObject *probe = PyImport_ImportModule("unikit.sched.aio.probe");
+    PyObject *error = PyObject_CallNoArgs(task_constants.cancelled_error);
+    PyObject *task = probe && error ? PyObject_CallMethod(probe, "ended_by", "O", error) : NULL;
+    size_t size = (size_t)future_type->tp_basicsize;
+    for (size_t at = sizeof(PyObject); task != NULL && at + sizeof(error) <= size;
+         at += sizeof(error))
+        if (memcmp((char *)task + at, &error, sizeof(error)) == 0)
+            kept_offset = at;
+    Py_XDECREF(probe);
+    Py_XDECREF(error);
+    Py_XDECREF(task);
+    return task == NULL ? -1 : 0;
 }

@@ -104,12 +104,7 @@ static void task_failed(struct task *task)
     if (traceback != NULL)
         PyException_SetTraceback(value, traceback);
     if (PyErr_GivenExceptionMatches(kind, task_constants.cancelled_error)) {
-        PyObject *arguments = PyObject_GetAttrString(value, "args"), *message = NULL;
-        if (arguments != NULL && PyTuple_GET_SIZE(arguments) > 0)
-            message = PyTuple_GET_ITEM(arguments, 0);
-        PyErr_Clear();
-        task_settle_cancelled(task, message);
-        Py_XDECREF(arguments);
+        task_settle_cancelled(task, value, NULL);
     } else {
         task_settle(task, task_constants.future_set_exception, value);
         if (PyErr_GivenExceptionMatches(kind, PyExc_KeyboardInterrupt) ||
@@ -239,7 +234,7 @@ static void task_finish_or_wait(struct task *task, PySendResult sent, PyObject *
         task_failed(task);
     } else if (task->must_cancel) { /* the request came during its last step */
         task->must_cancel = false;
-        task_settle_cancelled(task, task->cancel_message);
+        task_settle_cancelled(task, NULL, task->cancel_message);
     } else {
         task_settle(task, task_constants.future_set_result, result);
     }

@@ -289,7 +289,7 @@ static int task_parts(void)
 
 int task_setup(PyObject *module)
 {
-    if (task_names() < 0 || task_parts() < 0 || wakeup_setup() < 0)
+    if (task_names() < 0 || task_parts() < 0 || wakeup_setup() < 0 || cancel_setup() < 0)
         return -1;
     task_offset = ((size_t)task_base->tp_basicsize + 15) & ~(size_t)15;
     task_spec.basicsize = (int)(task_offset + sizeof(struct task));

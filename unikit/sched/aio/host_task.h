@@ -77,8 +77,9 @@ PyObject *task_uncancel(PyObject *self, PyObject *unused);
 int task_pass_cancel(struct task *task, PyObject *future);
 /* The request is taken: what the next step raises, `error` (a reference; NULL: nothing) or more. */
 PyObject *task_take_cancel(struct task *task, PyObject *error);
-/* It has ended by a request. */
-void task_settle_cancelled(struct task *task, PyObject *message);
+/* It has ended by a request: by this exception, or (NULL) during its last step. */
+void task_settle_cancelled(struct task *task, PyObject *error, PyObject *message);
+int cancel_setup(void);
 
 /* ---- host_wakeup.c */
 int wakeup_setup(void);
