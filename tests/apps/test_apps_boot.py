@@ -191,7 +191,7 @@ def test_hello_says_where_it_is_and_what_it_was_told(platform: str) -> None:
         assert machine.wait(5) == 0
         first, second, third = machine.console.lines()
     assert (first, third) == ("hello from unikit", "how are you")
-    assert second == f"{platform}: alloc.tlsf, platform.kvm, platform.linux"
+    assert second == f"{platform}: alloc.tlsf, platform.kvm, platform.linux, platform.pvh"
 
 
 @pytest.mark.root
