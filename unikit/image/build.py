@@ -19,6 +19,8 @@ SCRIPT = toolchain.ROOT / "unikit/platform/x86/image.ld"
 # options are inlined, and the callers are applications.
 _INLINED = ("memory.c",)
 _UNDEFINED = re.compile(r"undefined reference to `([^']+)'")
+# What image.ld says when an application has some: known only when unused ones are gone.
+_TLS = "this image has thread-local variables"
 _DOUBLE = re.compile(r"multiple definition of `([^']+)'")
 
 
@@ -63,10 +65,7 @@ def _make(plan: Plan, folder: Path, target: Path) -> None:
     (folder / "composition.c").write_text(emit.composition(plan))
     (folder / "data.S").write_text(emit.data(plan))
     try:
-        objects = toolchain.compile_all(_units(plan, folder), plan.optimise)
-        script = folder / SCRIPT.name
-        script.write_text(_script(plan))
-        toolchain.link(objects, script, target, plan.optimise)
+        _link(plan, folder, target)
     except ToolchainError as error:
         problems = _missing(plan, error.stderr)
         if problems:
@@ -74,13 +73,30 @@ def _make(plan: Plan, folder: Path, target: Path) -> None:
         raise
 
 
-def _script(plan: Plan) -> str:
+def _link(plan: Plan, folder: Path, target: Path) -> None:
+    """Compile and link; for thread-local variables once more if it turns out that there are any."""
+    script = folder / SCRIPT.name
+    for tls in (False, True):
+        script.write_text(_script(plan, tls))
+        try:
+            objects = toolchain.compile_all(_units(plan, folder, tls), plan.optimise)
+            toolchain.link(objects, script, target, plan.optimise)
+            return
+        except ToolchainError as error:
+            if tls or _TLS not in error.stderr:
+                raise
+
+
+def _script(plan: Plan, tls: bool) -> str:
     """Return the linker script for the entries of a plan."""
+    left_out = {"/* no tls */" if tls else "/* tls */"}
+    if "pvh" not in plan.entries:
+        left_out.add("/* pvh */")
     lines = SCRIPT.read_text().splitlines(keepends=True)
-    return "".join(line for line in lines if "pvh" in plan.entries or "/* pvh */" not in line)
+    return "".join(line for line in lines if not any(mark in line for mark in left_out))
 
 
-def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
+def _units(plan: Plan, folder: Path, tls: bool) -> list[toolchain.Unit]:
     """Return what to compile: components for speed, what runs once for size."""
     root = toolchain.ROOT / "unikit"
     one = len(plan.allocators()) == 1 and not plan.faces()
@@ -90,7 +106,8 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
     layers = len(plan.allocators()) > 1
     defines += (f"KIT_WITH_NETWORK={int(plan.device())}", f"KIT_WITH_LAYERS={int(layers)}",
                 f"KIT_WITH_CPUS={int(plan.cpus > 1)}", f"KIT_WITH_FACES={int(plan.faces())}",
-                f"KIT_WITH_PREEMPTION={int(plan.preempt)}", "KIT_ENV_DIRECT")
+                f"KIT_WITH_PREEMPTION={int(plan.preempt)}", f"KIT_WITH_TLS={int(tls)}",
+                "KIT_ENV_DIRECT")
     if plan.direct():
         defines += ("KIT_NETIF_DIRECT",)
     if not plan.consoles:
@@ -104,7 +121,7 @@ def _units(plan: Plan, folder: Path) -> list[toolchain.Unit]:
                   application=path.name in _INLINED) for path in (
         *runtime_sources(events=plan.sched is not None, net=plan.net is not None,
                          threads=plan.threads(), layers=layers, cpus=plan.cpus > 1,
-                         preempt=plan.preempt),
+                         preempt=plan.preempt, tls=tls),
         root / "rt/format.c", root / "platform/x86/generator.c", *plan.entry_sources,
         folder / "composition.c")]
     # An application that asks for -Os says that its processor time is spent elsewhere; then that of

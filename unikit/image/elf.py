@@ -240,7 +240,8 @@ def sections(path: str | Path) -> list[Section]:
         with Path(path).open("rb") as file:
             for section in ELFFile(file).iter_sections():
                 flags = section["sh_flags"]
-                if flags & 2 and section["sh_size"]:  # SHF_ALLOC
+                per_task = flags & 0x400 and section["sh_type"] == "SHT_NOBITS"  # SHF_TLS
+                if flags & 2 and section["sh_size"] and not per_task:  # SHF_ALLOC
                     kind = ("text" if flags & 4 else "bss" if section["sh_type"] == "SHT_NOBITS"
                             else "data" if flags & 1 else "rodata")
                     found.append(Section(section.name, kind, section["sh_addr"],

@@ -5,6 +5,8 @@
  * until deadline_ns() or an event; a scheduler never sleeps by itself. Work items and timers run
  * to completion in the context of turn(). A task runs on its own stack where KIT_SCHED_THREADS is
  * claimed, and then MAY block; elsewhere its entry is called once, from turn(), and MUST NOT block.
+ * Where it is claimed, a task of an image with thread-local variables MUST find its own ones
+ * (rt/x86_64/tls.h).
  * Ops are appended, never reordered. All calls are made on the processor that opened the scheduler.
  *
  * With KIT_SCHED_CPUS one scheduler serves all env->cpus processors, and ops may be called on each:

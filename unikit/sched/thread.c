@@ -18,6 +18,7 @@
  * Cost: spawn (with a spare task), join, block, wake, yield: O(1) plus the policy. */
 #include <unikit/rt/assert.h>
 #include <unikit/rt/bits.h>
+#include <unikit/rt/x86_64/tls.h>
 #include <unikit/sched/thread.h>
 
 /* ---- switching ---------------------------------------------------------------------------- */
@@ -128,6 +129,12 @@ int thread_arm(struct kit_sched *s, struct kit_timer *timer, uint64_t deadline_n
 #else
 #define thread_slice_begin(t) ((void)(t))
 #define thread_slice_end(t) ((void)(t))
+#endif
+
+#if KIT_WITH_TLS
+#define THREAD_POINTER(context, value) ((context)->thread_pointer = (value))
+#else
+#define THREAD_POINTER(context, value) ((void)(value))
 #endif
 
 /* From one context to another, and back some time; how deep it was inside is the context's. */
@@ -344,6 +351,7 @@ bool thread_turn(struct kit_sched *s)
     thread_policy_begin(t);
     bool any = events_run(&t->events);
     t->over = false;
+    THREAD_POINTER(&t->context, kit_tls_pointer());
     while (!t->over && (task = thread_policy_next(t)) != NULL) {
         any = true;
         thread_enter(t, task);
@@ -366,10 +374,21 @@ uint64_t thread_deadline_ns(struct kit_sched *s)
     return t->ready != 0 ? 0 : events_deadline_ns(&t->events);
 }
 
+/* Bytes at the top of each stack: the task object, and behind it its thread-local variables. */
+static size_t thread_room(const struct threads *t)
+{
+    return kit_align_up(t->task_size, 64) + kit_tls_room();
+}
+
+static void *thread_variables(const struct threads *t, struct kit_task *task)
+{
+    return (char *)task + kit_align_up(t->task_size, 64);
+}
+
 /* A new task object on a new stack; NULL: out of memory. */
 static struct kit_task *thread_make(struct threads *t, size_t stack_size)
 {
-    size_t room = kit_align_up(t->task_size, 64);
+    size_t room = thread_room(t);
     void *object;
     bool standard = stack_size == 0 || stack_size == stack_usable(&t->stacks, room);
     if (events_reserve(&t->events) != 0)
@@ -392,8 +411,7 @@ static struct kit_task *thread_make(struct threads *t, size_t stack_size)
 static struct kit_task *thread_object(struct threads *t, size_t stack_size)
 {
     struct kit_task *task = t->spare;
-    if (task == NULL ||
-        (stack_size != 0 && stack_size > stack_usable(&t->stacks, kit_align_up(t->task_size, 64))))
+    if (task == NULL || (stack_size != 0 && stack_size > stack_usable(&t->stacks, thread_room(t))))
         return thread_make(t, stack_size);
     t->spare = task->next;
     t->spares--;
@@ -423,6 +441,7 @@ int thread_spawn(struct kit_sched *s, const struct kit_task_spec *spec, struct k
     task->argument = spec->argument;
     task->woken = false;
     kit_context_make(&task->context, task, thread_main);
+    THREAD_POINTER(&task->context, kit_tls_make(thread_variables(t, task)));
     stack_set_name(task->stack, spec->name);
     t->alive++;
     t->events.stats.spawned++;
@@ -562,7 +581,8 @@ int threads_open(struct threads *t, runtime_environment_t *env, struct kit_alloc
     t->stop_ns = KIT_NEVER;
     events_open(&t->events, env, alloc);
     kit_list_init(&t->all);
-    return stack_pool_open(&t->stacks, env, alloc, stack_size, guard, 0, measure);
+    /* Thread-local variables take nothing of what a stack was given. */
+    return stack_pool_open(&t->stacks, env, alloc, stack_size + kit_tls_room(), guard, 0, measure);
 }
 
 void threads_close(struct threads *t)

@@ -11,7 +11,7 @@ _FOLDER = Path(__file__).resolve().parent
 
 
 def sources(*, events: bool, net: bool, threads: bool, layers: bool = False,
-            cpus: bool = False, preempt: bool = False) -> tuple[Path, ...]:
+            cpus: bool = False, preempt: bool = False, tls: bool = False) -> tuple[Path, ...]:
     """Return the C files that an image with these parts compiles.
 
     :param events: the plan has a scheduler.
@@ -20,6 +20,7 @@ def sources(*, events: bool, net: bool, threads: bool, layers: bool = False,
     :param layers: its allocator has layers.
     :param cpus: it may get several processors.
     :param preempt: tasks may be stopped against their will.
+    :param tls: the application has thread-local variables.
     """
     names = ["main.c", "app.c", "memory.c", "options.c", "files.c"]
     if events:
@@ -36,6 +37,8 @@ def sources(*, events: bool, net: bool, threads: bool, layers: bool = False,
         names.append("layers.c")
     if preempt:
         names.append("preempt.c")
+    if tls:
+        names.append("tls.c")
     return tuple(_FOLDER / name for name in names)
 
 

@@ -7,8 +7,9 @@
  * Which runtime files a plan compiles is said by runtime/__init__.py: main.c, app.c, options.c and
  * files.c always (what is not used is dropped by the linker), events.c only with a scheduler, net.c
  * only with a stack, thread.c only with a scheduler that claims KIT_SCHED_THREADS, blocking.c only
- * with both, preempt.c only with preemption. A call of the application that its plan does not serve
- * is then an undefined symbol, which the composer turns into words.
+ * with both, preempt.c only with preemption, tls.c only with thread-local variables. A call of the
+ * application that its plan does not serve is then an undefined symbol, which the composer turns
+ * into words.
  */
 #ifndef KIT_IMAGE_RUNTIME_COMPOSITION_H
 #define KIT_IMAGE_RUNTIME_COMPOSITION_H

@@ -12,6 +12,7 @@
  * nobody was counted out meanwhile, nothing can ever happen again. */
 #include <unikit/image/runtime/runtime.h>
 #include <unikit/rt/stack.h>
+#include <unikit/rt/x86_64/tls.h>
 
 enum { STACK = 64 << 10, PAGE = KIT_STACK_PAGE };
 
@@ -128,6 +129,8 @@ static void *make_stack(runtime_environment_t *env, uint32_t number)
 static void run(void *argument)
 {
     runtime_environment_t *env = argument;
+    if (KIT_WITH_TLS)
+        kit_runtime_begin_tls(kit_cpu_number());
     for (;;) {
         if (kit_sched_turn(kit_runtime.sched))
             continue;

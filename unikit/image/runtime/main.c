@@ -9,6 +9,7 @@
  * finished (code 0: hello ends this way); tasks that are still blocked are a deadlock, which is a
  * bug and panics. */
 #include <unikit/image/runtime/runtime.h>
+#include <unikit/rt/x86_64/tls.h>
 
 struct kit_runtime kit_runtime;
 
@@ -53,6 +54,26 @@ static int init_memory(void *base, uint64_t size)
     int rc = kit_alloc_compose(kit_composition.alloc, kit_composition.alloc_count, base, size,
                                &kit_runtime.alloc, &at);
     return rc == 0 ? 0 : refuse(kit_composition.alloc[at].component->id, rc);
+}
+
+static int open_tls(runtime_environment_t *env)
+{
+    int rc = kit_runtime_open_tls(env);
+    if (rc != KIT_ENOTSUP)
+        return rc == 0 ? 0 : refuse("thread-local variables", rc);
+    say("cannot start thread-local variables: the processor or its host lacks FSGSBASE\n");
+    return KIT_EXIT_REFUSED;
+}
+
+/* With thread-local variables it must not be inlined, lest something that depends on the thread
+ * pointer be computed before that is set. */
+#if KIT_WITH_TLS
+__attribute__((noinline))
+#endif
+static int
+begin_application(void)
+{
+    return init_application();
 }
 
 static int open_scheduler(runtime_environment_t *env)
@@ -154,6 +175,8 @@ int init_unikernel(runtime_environment_t *env)
         kit_runtime_give_pages(env);
     if (KIT_WITH_FACES && (rc = kit_runtime_make_faces(env)) != 0)
         return refuse(kit_composition.alloc[0].component->id, rc);
+    if (KIT_WITH_TLS && (rc = open_tls(env)) != 0)
+        return rc;
     if (kit_composition.sched != NULL && (rc = open_scheduler(env)) != 0)
         return rc;
     if (kit_composition.net != NULL && (rc = open_network(env)) != 0)
@@ -169,7 +192,7 @@ int init_unikernel(runtime_environment_t *env)
         kit_runtime.system_requests = stats.allocations;
     }
     kit_runtime.state.initialized = true;
-    return init_application();
+    return begin_application();
 }
 
 /* Nothing can ever happen again. */

@@ -74,6 +74,12 @@ uint32_t kit_runtime_sleep(runtime_environment_t *env, uint64_t deadline_ns, uin
 void kit_runtime_lock_console(void);
 void kit_runtime_unlock_console(void);
 
+/* tls.c: the blocks of all main loops, and this one's from now on. 0, KIT_ENOMEM, or KIT_ENOTSUP:
+ * neither the processor nor a kernel sets the thread pointer. */
+int kit_runtime_open_tls(runtime_environment_t *env);
+/* On another processor, before anything of the application runs there. */
+void kit_runtime_begin_tls(uint32_t cpu);
+
 /* layers.c: tells the layers what stands behind the memory, as an allocator's opener should. */
 void kit_runtime_give_pages(runtime_environment_t *env);
 /* Says what the application never freed, if a layer knows. */

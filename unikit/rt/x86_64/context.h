@@ -13,11 +13,15 @@
 #define KIT_RT_X86_64_CONTEXT_H
 
 #include <unikit/rt/types.h>
+#include <unikit/rt/x86_64/tls.h>
 
 struct kit_context {
     void *stack;
     void *frame; /* rbp */
     void *resume;
+#if KIT_WITH_TLS
+    uintptr_t thread_pointer; /* who makes or leaves a context sets it */
+#endif
 };
 
 struct kit_control {
@@ -40,6 +44,9 @@ struct kit_control {
  * register over a call that switches, because nothing that is called changes it. */
 KIT_INLINE void kit_context_switch(struct kit_context *from, const struct kit_context *to)
 {
+#if KIT_WITH_TLS
+    kit_tls_set(to->thread_pointer);
+#endif
     __asm__ goto("" : : : : elsewhere);
     __asm__ volatile("leaq 1f(%%rip), %%rax\n\t"
                      "movq %%rsp, (%%rsi)\n\t"

@@ -12,12 +12,19 @@
 #include <unikit/sched/steal/steal.h>
 
 #include <unikit/rt/x86_64/switch.h>
+#include <unikit/rt/x86_64/tls.h>
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
+/* Behind the object are the task's thread-local variables. */
+static size_t steal_object_size(void)
+{
+    return sizeof(struct kit_task) + kit_tls_room();
+}
+
 static void steal_give(struct steal_cpu *cpu, struct kit_task *task)
 {
-    kit_alloc_free(cpu->steal->alloc, task, sizeof(*task), alignof(struct kit_task));
+    kit_alloc_free(cpu->steal->alloc, task, steal_object_size(), alignof(struct kit_task));
 }
 
 /* By its home. */
@@ -65,8 +72,7 @@ static struct kit_task *steal_object(struct steal_cpu *cpu)
 {
     struct kit_list *link = kit_list_pop_front(&cpu->spare);
     if (link == NULL)
-        return kit_alloc_alloc(cpu->steal->alloc, sizeof(struct kit_task),
-                               alignof(struct kit_task));
+        return kit_alloc_alloc(cpu->steal->alloc, steal_object_size(), alignof(struct kit_task));
     cpu->spares--;
     return KIT_CONTAINER_OF(link, struct kit_task, all);
 }
@@ -117,6 +123,7 @@ int steal_spawn(struct kit_sched *s, const struct kit_task_spec *spec, struct ki
         return rc;
     }
     task->context = kit_switch_prepare(task->stack, steal_main, task);
+    STEAL_POINTER(task, kit_tls_make(task + 1));
     FIBER_OPEN(task, task->stack);
     cpu->alive++;
     cpu->events.stats.spawned++;

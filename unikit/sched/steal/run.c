@@ -13,6 +13,7 @@
  * that a yield lets all others run, and each 64th time, so that none is forgotten. */
 #include <unikit/rt/assert.h>
 #include <unikit/rt/x86_64/switch.h>
+#include <unikit/rt/x86_64/tls.h>
 #include <unikit/sched/steal/steal.h>
 
 /* ---- queues --------------------------------------------------------------------------------- */
@@ -80,6 +81,7 @@ static void steal_enter(struct steal_cpu *cpu, struct kit_task *task)
     STEAL_STORE(&task->state, STEAL_RUNNING, RELAXED);
     cpu->runnable--;
     cpu->events.stats.switches++;
+    STEAL_SET_POINTER(task);
 }
 
 /* On another stack, between two contexts: deals with the task that the processor has left. */
@@ -101,6 +103,7 @@ KIT_INLINE void *steal_way(struct steal_cpu *cpu, struct kit_task *next)
 {
     if (next == NULL) {
         cpu->current = NULL;
+        STEAL_SET_POINTER(cpu);
         return cpu->context;
     }
     steal_enter(cpu, next);
@@ -153,6 +156,7 @@ bool steal_turn(struct kit_sched *s)
     struct kit_task *task;
     KIT_ASSERT(cpu->current == NULL);
     steal_begin(cpu);
+    STEAL_POINTER(cpu, kit_tls_pointer());
     bool any = events_run(&cpu->events);
     any |= sleepers_run(cpu);
     for (;;) {

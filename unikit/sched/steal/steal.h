@@ -12,12 +12,24 @@
 #ifndef KIT_SCHED_STEAL_STEAL_H
 #define KIT_SCHED_STEAL_STEAL_H
 
+#include <unikit/rt/x86_64/tls.h>
 #include <unikit/sched/events.h>
 #include <unikit/sched/fiber.h>
 #include <unikit/sched/steal/deque.h>
 #include <unikit/sched/steal/inbox.h>
 #include <unikit/sched/steal/overflow.h>
 #include <unikit/sched/steal/signal.h>
+
+/* The thread pointer of a task, or of a processor's turn(), while it does not run. */
+#if KIT_WITH_TLS
+#define STEAL_POINTER_MEMBER uintptr_t thread_pointer;
+#define STEAL_POINTER(of, value) ((of)->thread_pointer = (value))
+#define STEAL_SET_POINTER(of) kit_tls_set((of)->thread_pointer)
+#else
+#define STEAL_POINTER_MEMBER
+#define STEAL_POINTER(of, value) ((void)(value))
+#define STEAL_SET_POINTER(of) ((void)(of))
+#endif
 
 enum {
     STEAL_CPUS_MAX = 48, /* bits of struct steal's `idle` word that name processors */
@@ -47,6 +59,7 @@ struct kit_task {
     struct kit_list all;     /* in home->all; or in home->spare */
     void (*entry)(void *argument);
     void *argument;
+    STEAL_POINTER_MEMBER
     FIBER_MEMBER
 };
 
@@ -82,6 +95,7 @@ struct steal_cpu {
     bool resting;     /* said that it sleeps, and has not turned since */
     uint64_t rest_ns; /* shared: until when */
     char message[STACK_MESSAGE];
+    STEAL_POINTER_MEMBER
     FIBER_MEMBER
     struct steal_deque deque;                     /* shared */
     struct steal_overflow overflow;               /* shared: what did not fit in */

@@ -12,8 +12,7 @@
 
 enum {
     CLONE_THREAD_LIKE = 0x50f00, /* VM, FS, FILES, SIGHAND, THREAD, SYSVSEM */
-    ARCH_SET_GS = 0x1001,
-    SIGNAL_STACK = 32 << 10, /* as the first processor's (memory.c) */
+    SIGNAL_STACK = 32 << 10,     /* as the first processor's (memory.c) */
     EFD_NONBLOCK = 0x800
 };
 

@@ -104,6 +104,16 @@ LINUX_COLD uint64_t kit_linux_cpu_features(runtime_environment_t *env)
     return features;
 }
 
+#if KIT_WITH_TLS
+/* For kernels before 5.9, which keep the instruction to themselves. */
+int kit_linux_thread_pointer(runtime_environment_t *env, uintptr_t pointer)
+{
+    if (env->platform != kit_linux_name)
+        return KIT_ENOTSUP;
+    return kit_syscall3(SYS_ARCH_PRCTL, ARCH_SET_FS, pointer, 0) == 0 ? 0 : KIT_ENOTSUP;
+}
+#endif
+
 static LINUX_COLD void read_auxiliary(const uintptr_t *vector)
 {
     struct linux_state *state = &kit_linux;

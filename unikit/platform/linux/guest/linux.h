@@ -25,6 +25,7 @@
 #include <unikit/platform/console/console.h>
 #include <unikit/platform/env.h>
 #include <unikit/platform/linux/guest/syscall.h>
+#include <unikit/rt/x86_64/tls.h>
 
 enum { LINUX_PAGE = 4096, LINUX_CODE_REFUSED = 2, LINUX_CODE_PANIC = 134, LINUX_CODE_FAULT = 139 };
 
@@ -108,6 +109,11 @@ LINUX_COLD void kit_linux_cpus_open(void);
  * behind which is room for one more. */
 uint32_t kit_linux_cpu_wait(struct linux_cpu *here, struct linux_pollfd *files, size_t count,
                             uint64_t deadline_ns);
+
+/* entry.c, in images with thread-local variables. */
+#if KIT_WITH_TLS
+int kit_linux_thread_pointer(runtime_environment_t *env, uintptr_t pointer);
+#endif
 
 /* network.c: opens net.fd if it was given. */
 LINUX_COLD void kit_linux_network_open(void);

@@ -48,6 +48,9 @@ enum {
 #if KIT_WITH_CPUS
     IS_FUTEX,
 #endif
+#if KIT_WITH_TLS
+    IS_ARCH_PRCTL,
+#endif
     READ,
     READ_INPUT,
 #if KIT_WITH_CPUS
@@ -69,6 +72,10 @@ enum {
     MADVISE_DONTNEED,
     MPROTECT,
     MPROTECT_EXEC,
+#if KIT_WITH_TLS
+    ARCH_PRCTL,
+    ARCH_PRCTL_FS,
+#endif
     ALLOW,
     KILL,
     END
@@ -82,6 +89,19 @@ enum {
 
 /* A file of which there is none: no descriptor has this number. */
 enum { NO_FILE = -1 };
+/* A call of which there is none. */
+enum { NO_CALL = -1 };
+
+#if KIT_WITH_TLS
+enum { AFTER_FUTEX = IS_ARCH_PRCTL };
+#else
+enum { AFTER_FUTEX = KILL };
+#endif
+#if KIT_WITH_CPUS
+enum { AFTER_MPROTECT = IS_FUTEX };
+#else
+enum { AFTER_MPROTECT = AFTER_FUTEX };
+#endif
 
 static struct instruction filter[END] = {
     LOAD(START, ARCHITECTURE),
@@ -99,11 +119,12 @@ static struct instruction filter[END] = {
     IF_EQUAL(IS_READV, SYS_READV, READV, IS_WRITE),
     IF_EQUAL(IS_WRITE, SYS_WRITE, WRITE, IS_MADVISE),
     IF_EQUAL(IS_MADVISE, SYS_MADVISE, MADVISE, IS_MPROTECT),
+    IF_EQUAL(IS_MPROTECT, SYS_MPROTECT, MPROTECT, AFTER_MPROTECT),
 #if KIT_WITH_CPUS
-    IF_EQUAL(IS_MPROTECT, SYS_MPROTECT, MPROTECT, IS_FUTEX),
-    IF_EQUAL(IS_FUTEX, SYS_FUTEX, FUTEX, KILL),
-#else
-    IF_EQUAL(IS_MPROTECT, SYS_MPROTECT, MPROTECT, KILL),
+    IF_EQUAL(IS_FUTEX, SYS_FUTEX, FUTEX, AFTER_FUTEX),
+#endif
+#if KIT_WITH_TLS
+    IF_EQUAL(IS_ARCH_PRCTL, NO_CALL, ARCH_PRCTL, KILL),
 #endif
     LOAD(READ, ARGUMENT_0),
 #if KIT_WITH_CPUS
@@ -130,6 +151,10 @@ static struct instruction filter[END] = {
     IF_EQUAL(MADVISE_DONTNEED, MADV_DONTNEED, ALLOW, KILL),
     LOAD(MPROTECT, ARGUMENT_2),
     IF_ANY_BIT(MPROTECT_EXEC, PROT_EXEC, KILL, ALLOW),
+#if KIT_WITH_TLS
+    LOAD(ARCH_PRCTL, ARGUMENT_0),
+    IF_EQUAL(ARCH_PRCTL_FS, ARCH_SET_FS, ALLOW, KILL),
+#endif
     RETURN(ALLOW, SECCOMP_RET_ALLOW),
     RETURN(KILL, SECCOMP_RET_KILL_PROCESS),
 };
@@ -148,6 +173,10 @@ void kit_linux_seal(void)
 #if KIT_WITH_CPUS
     filter[READ_WAKE].value = filter[WRITE_WAKE].value =
         (uint32_t)kit_linux.wake_fd; /* or NO_FILE */
+#endif
+#if KIT_WITH_TLS
+    if ((kit_linux.hwcap2 & HWCAP2_FSGSBASE) == 0) /* else it is an instruction */
+        filter[IS_ARCH_PRCTL].value = SYS_ARCH_PRCTL;
 #endif
     struct program program = {END, filter};
     kit_syscall5(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

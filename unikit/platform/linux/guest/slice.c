@@ -11,7 +11,7 @@
 #include <unikit/platform/linux/guest/linux.h>
 #include <unikit/rt/x86_64/cpu.h>
 
-enum { SIGEV_THREAD_ID = 4, SIGNAL = 34, ARCH_SET_GS = 0x1001, SIG_UNBLOCK = 1 };
+enum { SIGEV_THREAD_ID = 4, SIGNAL = 34, SIG_UNBLOCK = 1 };
 enum { RED_ZONE = 128, FLAGS_RF_TF = 0x10100 };
 /* Ticks come with the host's unpunctuality. */
 enum { NEARLY_A_TICK = KIT_TICK_NS - KIT_TICK_NS / 8 };
