@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
+from asyncio import base_events
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,6 @@ else:
 __all__ = ["EventLoop", "Task", "run"]
 
 _MEMORY = "256M"
-_logger = logging.getLogger("asyncio")
 
 
 class EventLoop(Core, asyncio.SelectorEventLoop):
@@ -178,7 +177,8 @@ class EventLoop(Core, asyncio.SelectorEventLoop):
 
     def _slow(self, what: Any, took: float) -> None:
         if took >= self.slow_callback_duration:
-            _logger.warning("Executing %s took %.3f seconds", what, took)
+            base_events.logger.warning(  # type: ignore[attr-defined]
+                "Executing %s took %.3f seconds", what, took)
 
     def _callback_failed(self, handle: Any, error: BaseException) -> None:
         from asyncio.format_helpers import _format_callback_source

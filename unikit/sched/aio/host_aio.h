@@ -16,7 +16,8 @@
 #include <unikit/ffi/hooks/guard.h>
 #include <unikit/sched/sched.h>
 
-#if PY_VERSION_HEX >= 0x030D0000 /* exported, and no longer in a header */
+#if PY_VERSION_HEX >= 0x030D0000 /* exported, and no longer in a public header */
+PyAPI_FUNC(int) _PyGen_FetchStopIterationValue(PyObject **value);
 PyAPI_FUNC(int)
     _PyDict_SetItem_KnownHash(PyObject *dict, PyObject *key, PyObject *item, Py_hash_t hash);
 #else
