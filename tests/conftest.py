@@ -55,6 +55,7 @@ def needs(item: pytest.Item) -> set[str]:
     return named & set(CAPABILITIES)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups that are given here
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is slow unless asked for, skip what this machine cannot do, with its reason.
 
