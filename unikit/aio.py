@@ -213,6 +213,7 @@ class _Timed:
         took = self._loop.time() - start
         if took >= self._loop.slow_callback_duration:
             self._loop._slow(_format_handle(self._handle), took)
+        del self  # an exception's frames lead here from 3.12 on, and would keep the handle
 
 
 def run(main: Coroutine[Any, Any, Any], sched: Scheduler | type[Scheduler] = Loop, *,
