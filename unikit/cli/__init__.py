@@ -44,6 +44,9 @@ def _choices(parser: argparse.ArgumentParser) -> None:
                        help="set an option; may be given several times")
     group.add_argument("--cpus", metavar="N", type=int, default=None,
                        help="processors, at most; run: of an image that exists, how many it gets")
+    group.add_argument("--preempt", choices=("auto", "on", "off"), default=None,
+                       help="whether tasks are stopped when their slice is over; "
+                            "auto: where the scheduler can")
     group.add_argument("--files", metavar="DIR", help="folder to pack into the image")
     group.add_argument("--for", metavar="PLATFORM[,PLATFORM]", dest="platforms",
                        help="platform entries to carry; default: all")

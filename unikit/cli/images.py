@@ -54,6 +54,8 @@ def image(choice: argparse.Namespace, given: dict[str, str]) -> Image:
         named["optimise"] = choice.optimise
     if getattr(choice, "cpus", None) is not None:
         named["cpus"] = choice.cpus
+    if getattr(choice, "preempt", None) is not None:
+        named["preempt"] = {"on": True, "off": False}.get(choice.preempt, "auto")
     return Image(choice.target, settings=given, **named)
 
 
@@ -142,7 +144,7 @@ def _remembered(choice: argparse.Namespace, given: dict[str, str]) -> tuple[Path
     """
     words = [choice.target, sorted(given.items()), os.environ.get("CC", ""), *(
         getattr(choice, name, None) for name in ("alloc", "sched", "net", "console", "files",
-                                                 "platforms", "optimise", "cpus"))]
+                                                 "platforms", "optimise", "cpus", "preempt"))]
     folders = [Path(__file__).resolve().parents[1]]
     if "/" in choice.target or choice.target in (".", ".."):
         folders.append(Path(choice.target).resolve())

@@ -266,7 +266,6 @@ static void end_threads(struct kit_kvm *vm)
         }
     }
     vmm_device_stop(vm);
-    vmm_slice_stop(vm);
 }
 
 void kit_kvm_close(struct kit_kvm *vm)

@@ -164,20 +164,11 @@ struct vmm_clock {
 
 /* A processor's slice (slice.c), as far as the monitor knows it. */
 struct vmm_slice {
-    uint32_t ticking;  /* to be looked at */
-    uint32_t empty;    /* ticks in a row without an end */
-    uint32_t redirect; /* the processor's thread shall see whether an upcall is due */
-    bool asked;
+    timer_t timer;
+    uint32_t empty;      /* ticks in a row without an end */
+    bool asked;          /* there is a timer */
     bool sync_registers; /* KVM_RUN itself hands registers over */
     uint64_t pressed_ns; /* since when `due` is set; 0: it is not */
-};
-
-/* The thread that looks at slices. */
-struct vmm_ticker {
-    pthread_t thread;
-    bool started;
-    uint32_t work; /* futex: 0: it sleeps until a processor wants it */
-    uint32_t quit;
 };
 
 /* One processor and its thread. */
@@ -206,7 +197,6 @@ struct kit_kvm {
     struct vmm_console console;
     struct vmm_net net;
     struct vmm_clock clock;
-    struct vmm_ticker ticker;
     struct kit_kvm_queue queues[KIT_KVM_QUEUES];
     const struct kit_kvm_config *config; /* only during kit_kvm_boot */
     struct kit_kvm_refused refused;      /* of the first processor, during kit_kvm_boot */
@@ -274,8 +264,8 @@ int vmm_slice_wanted(struct vmm_cpu *cpu);
 /* ... and after an interrupted KVM_RUN: on into the guest's upcall, if the ticks say so. 0 or an
  * errno. */
 int vmm_slice_interrupted(struct vmm_cpu *cpu);
-/* The processors' threads have ended. */
-void vmm_slice_stop(struct kit_kvm *vm);
+/* ... and when it leaves the guest for ever. */
+void vmm_slice_end(struct vmm_cpu *cpu);
 
 /* vcpu.c, cpus.c, report.c, device.c */
 int vmm_vcpu_open(struct vmm_cpu *cpu, struct kit_kvm_refused *refused);

@@ -214,7 +214,7 @@ static int doorbell(struct vmm_cpu *cpu, uint32_t call, uint32_t value)
         break;
     case KIT_KVM_SLICE:
         cpu->exits_slice++;
-        return failed(cpu, vmm_slice_wanted(cpu), "no thread for the ends of slices");
+        return failed(cpu, vmm_slice_wanted(cpu), "no timer for the ends of slices");
     default:
         return broken(cpu, "doorbell: call %u does not exist", call);
     }
@@ -312,6 +312,7 @@ static void *leave(struct vmm_cpu *cpu)
 {
     struct kit_kvm *vm = cpu->vm;
     struct timespec used;
+    vmm_slice_end(cpu);
     if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0)
         cpu->final_ns = (uint64_t)used.tv_sec * KIT_NS_PER_S + (uint64_t)used.tv_nsec;
     pthread_mutex_lock(&vm->start_lock); /* who holds it may signal threads that have not ended */
