@@ -198,8 +198,10 @@ def test_a_run_that_is_interrupted_leaves_a_trace_too(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
         assert process.stdout is not None
+        waited = {"listening", "127.0.0.1:"}  # the image is up, and its start is over
         for text in process.stdout:
-            if "listening" in text:
+            waited -= {word for word in waited if word in text}
+            if not waited:
                 break
         process.send_signal(signal.SIGTERM)
         process.stdout.read()
