@@ -17,7 +17,8 @@ from unikit.image import Image
 from unikit.net import Tap
 from unikit.platform.api import Machine
 
-GUEST, HOST = "10.79.9.2", "10.79.9.1/24"
+NETWORK = f"10.79.{os.getpid() % 250 + 1}"  # another run on this machine has another one
+GUEST, HOST = f"{NETWORK}.2", f"{NETWORK}.1/24"
 PLATFORMS = ["linux", pytest.param("kvm", marks=pytest.mark.kvm)]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
