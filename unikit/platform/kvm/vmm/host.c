@@ -184,7 +184,9 @@ static int run_probe(uint64_t *features, struct kit_kvm_refused *refused)
     else if (kit_kvm_peek(vm, PROBE_DATA, answers, sizeof answers) == 0)
         rc = vmm_refuse_host(refused, 0, "the probe guest left no answer");
     else
-        *features = features_from(answers);
+        /* CPUID may show the host's processor, but not what KVM took of it (CR4). */
+        *features =
+            features_from(answers) & ~(vmm_vcpu_sets_bases() ? 0 : (uint64_t)KIT_CPU_FSGSBASE);
     kit_kvm_close(vm);
     return rc;
 }

@@ -269,6 +269,8 @@ void vmm_slice_end(struct vmm_cpu *cpu);
 
 /* vcpu.c, cpus.c, report.c, device.c */
 int vmm_vcpu_open(struct vmm_cpu *cpu, struct kit_kvm_refused *refused);
+/* Whether the ones opened so far have the instructions for FS and GS base. */
+bool vmm_vcpu_sets_bases(void);
 /* The threads of the first and of the other processors. */
 void *vmm_vcpu_main(void *argument);
 void *vmm_vcpu_further(void *argument);

@@ -88,6 +88,11 @@ static int set_sregs(struct vmm_cpu *cpu, struct kit_kvm_refused *refused)
     return vmm_refuse_host(refused, errno, "KVM_SET_SREGS refused long mode at CPL 3");
 }
 
+bool vmm_vcpu_sets_bases(void)
+{
+    return cr4_forms[__atomic_load_n(&cr4_good, __ATOMIC_RELAXED)] & CR4_FSGSBASE;
+}
+
 /* Vector state beyond SSE, where KVM has it; where it ignores the call the guest sees the host's.
  */
 static void set_xcr0(const struct vmm_cpu *cpu)
