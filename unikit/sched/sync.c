@@ -471,7 +471,7 @@ static int once_begin(struct kit_sched *s, struct kit_once *once)
         return wait_in_line(s, KIT_WAIT_ONCE, once, self, KIT_NEVER);
     int rc = once->state == ONCE_DONE ? 0 : once->state == ONCE_NEW ? KIT_EAGAIN : KIT_ENOTSUP;
     if (rc == KIT_EAGAIN) {
-        once->state = ONCE_RUNS;
+        __atomic_store_n(&once->state, ONCE_RUNS, __ATOMIC_RELAXED);
         once->runner = self;
     }
     kit_spin_unlock(&once->spin);
@@ -586,8 +586,8 @@ int kit_rwlock_write(struct kit_sched *s, struct kit_rwlock *lock, uint64_t dead
     struct kit_task *self = kit_sched_current(s);
     if (self == NULL)
         return KIT_ENOTSUP;
-    KIT_ASSERT(lock->writer != self);
     kit_spin_lock(&lock->spin);
+    KIT_ASSERT(lock->writer != self);
     if (lock->writer != NULL || lock->readers > 0 || lock->waiters.first != NULL)
         return rwlock_wait(s, lock, KIT_WAIT_WRITE, self, deadline_ns);
     lock->writer = self;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The frame of the suite for several processors. Parts: suite_sched_cpus_tasks.c (who runs, where,
- * and once), suite_sched_cpus_idle.c (nobody sleeps while there is work), suite_sched_cpus_sync.c.
+ * and once), suite_sched_cpus_idle.c (nobody sleeps while there is work), suite_sched_cpus_sync.c
+ * and suite_sched_cpus_any.c.
  *
  * Processor 0 opens the scheduler, lets the others in, and is one of those that serve it. A test is
  * over when it has counted what it expects; then every processor leaves, checks the scheduler from
@@ -261,6 +262,7 @@ int kit_suite_sched_cpus(const struct kit_sched_component *component, const uint
     cpus_suite_tasks(b);
     cpus_suite_idle(b);
     cpus_suite_sync(b);
+    cpus_suite_any(b);
     if (!b->lost) {
         b->stopped = 0;
         CPUS_SET(b->number, UINT32_MAX);

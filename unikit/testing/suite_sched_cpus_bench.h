@@ -73,5 +73,6 @@ uint32_t cpus_here(struct cpus_bench *b);
 void cpus_suite_tasks(struct cpus_bench *b);
 void cpus_suite_idle(struct cpus_bench *b);
 void cpus_suite_sync(struct cpus_bench *b);
+void cpus_suite_any(struct cpus_bench *b);
 
 #endif
