@@ -37,7 +37,9 @@ MUTATIONS = [
      "            cpu->searching = false;\n            return;"),  # counted as searching for ever
     (4, "idle.c", "        idle_wake_one(steal, IDLE_RESTING, true);\n    else",
      "        (void)0;\n    else"),  # who relied on a search is forgotten
-    (2, "life.c", "if (STEAL_CAS(&task->joiner, &joiner, NULL, ACQ_REL))", "if (true)"),
+    (2, "life.c", "if (STEAL_CAS(&task->joiner, &joiner, NULL, ACQ_REL))\n        return false;",
+     "if (true)\n        return false;"),
+    (2, "life.c", "if (signal_send(&joiner->signal, SIGNAL_WAKE))", "if (false)"),
     (2, "life.c", "    if (task->home == cpu)\n        steal_keep",
      "    if (true)\n        steal_keep"),
     (2, "sleepers.c", "        if (signal_expire(&task->signal))\n            kit_list",

@@ -6,9 +6,17 @@
  * next turn, or when a stack is wanted and none is kept. So a processor that only spawns finds its
  * own stacks again, guard pages and all, and lists of tasks have one owner.
  *
- * `joiner` is one word between the task that ends and the one that waits for it: NULL, the waiting
- * task, or the task itself for «has ended». Each side changes it by one exchange, so one of them
- * sees the other. Cost: O(1) each. */
+ * `joiner` is one word between the task that ends and the one that waits for it. Each side changes
+ * it by one exchange, so one of them sees the other:
+ *
+ *     NULL            nobody waits
+ *     other           `other` waits in join(), for SIGNAL_END, which comes once and must be taken
+ *     other, marked   `other` attends: it is woken, and may also look for other things
+ *     task, marked    has ended, and who attended is about to be woken
+ *     task            has ended, and nobody who ended it will touch either of them
+ *
+ * Who attends no longer passes `task, marked` only when it is over, so it can go away afterwards.
+ * Cost: O(1) each. */
 #include <unikit/sched/steal/steal.h>
 
 #include <unikit/rt/x86_64/switch.h>
@@ -135,6 +143,38 @@ int steal_spawn(struct kit_sched *s, const struct kit_task_spec *spec, struct ki
 
 /* ---- ending --------------------------------------------------------------------------------- */
 
+enum { LIFE_MARK = 1 };
+
+static struct kit_task *life_marked(struct kit_task *task)
+{
+    return (struct kit_task *)((uintptr_t)task | LIFE_MARK);
+}
+
+static bool life_has_ended(struct kit_task *task, const struct kit_task *joiner)
+{
+    return joiner == task || joiner == life_marked(task);
+}
+
+/* Says that the task has ended. It may be freed by its joiner from then on. */
+static void life_end(struct steal_cpu *cpu, struct kit_task *task)
+{
+    struct kit_task *joiner = STEAL_LOAD(&task->joiner, RELAXED), *ended;
+    bool attends;
+    do {
+        attends = ((uintptr_t)joiner & LIFE_MARK) != 0;
+        ended = attends ? life_marked(task) : task;
+    } while (!STEAL_CAS(&task->joiner, &joiner, ended, ACQ_REL));
+    if (!attends) {
+        if (joiner != NULL && signal_send(&joiner->signal, SIGNAL_END))
+            steal_ready(cpu, joiner);
+        return;
+    }
+    joiner = (struct kit_task *)((uintptr_t)joiner - LIFE_MARK);
+    if (signal_send(&joiner->signal, SIGNAL_WAKE))
+        steal_ready(cpu, joiner);
+    STEAL_STORE(&task->joiner, task, RELEASE);
+}
+
 void steal_exit(struct kit_sched *s)
 {
     struct steal_cpu *cpu = steal_here(steal_of(s));
@@ -159,17 +199,17 @@ void steal_bury(struct steal_cpu *cpu, struct kit_task *task)
         steal_free(cpu, task);
         return;
     }
-    /* From here on the task may be freed by its joiner. */
-    struct kit_task *joiner = STEAL_SWAP(&task->joiner, steal_done(task), ACQ_REL);
-    if (joiner != NULL && signal_send(&joiner->signal, SIGNAL_END))
-        steal_ready(cpu, joiner);
+    life_end(cpu, task);
 }
 
 /* Waits for the end of a task whose joiner this is; whether it has come. */
 static bool steal_outlive(struct kit_task *self, struct kit_task *task, uint64_t deadline_ns)
 {
     struct kit_task *joiner = self;
-    if (steal_wait(self, SIGNAL_END, deadline_ns) == 0)
+    self->joins = task;
+    int rc = steal_wait(self, SIGNAL_END, deadline_ns);
+    self->joins = NULL;
+    if (rc == 0)
         return true;
     if (STEAL_CAS(&task->joiner, &joiner, NULL, ACQ_REL))
         return false;
@@ -191,10 +231,36 @@ int steal_join(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns)
         return KIT_ETIMEDOUT;
     if (joiner == NULL && self == NULL)
         return KIT_EAGAIN;
-    if (joiner != NULL && joiner != steal_done(task))
+    if (joiner != NULL && joiner != task)
         return KIT_EINVAL;
     steal_free(steal_here(steal_of(s)), task);
     return 0;
+}
+
+static void life_look_away(struct kit_task *self, struct kit_task *task)
+{
+    struct kit_task *joiner = life_marked(self);
+    if (STEAL_CAS(&task->joiner, &joiner, NULL, ACQ_REL))
+        return;
+    while (joiner == life_marked(task)) { /* for the time of a wake() on another processor */
+        STEAL_PAUSE();
+        joiner = STEAL_LOAD(&task->joiner, ACQUIRE);
+    }
+}
+
+int steal_attend(struct kit_sched *s, struct kit_task *task, bool on)
+{
+    struct kit_task *self = steal_current(s), *joiner = NULL;
+    if (self == NULL || task == self || (task->flags & KIT_TASK_DETACHED))
+        return on ? KIT_EINVAL : 0;
+    if (!on) {
+        life_look_away(self, task);
+        return 0;
+    }
+    if (STEAL_CAS(&task->joiner, &joiner, life_marked(self), ACQ_REL) ||
+        joiner == life_marked(self))
+        return 0;
+    return life_has_ended(task, joiner) ? KIT_EAGAIN : KIT_EINVAL;
 }
 
 /* ---- closing -------------------------------------------------------------------------------- */

@@ -89,6 +89,45 @@ STEAL_GLANCE static void steal_stats(const struct kit_sched *s, struct kit_sched
     }
 }
 
+static void steal_note(struct kit_sched *s, const void *wait)
+{
+    struct kit_task *task = steal_current(s);
+    if (task != NULL)
+        task->waits = wait;
+}
+
+static void steal_describe(const struct kit_task *task, struct kit_task_info *out)
+{
+    static const uint32_t states[] = {[STEAL_READY] = KIT_TASK_READY,
+                                      [STEAL_RUNNING] = KIT_TASK_RUNNING,
+                                      [STEAL_WAITING] = KIT_TASK_BLOCKED,
+                                      [STEAL_FINISHED] = KIT_TASK_ENDED};
+    *out = (struct kit_task_info){
+        .name = task->stack != NULL ? task->stack->name : "(ended)",
+        .state = task->joins != NULL ? (uint32_t)KIT_TASK_JOINING : states[task->state],
+        .deadline_ns = task->timer.position != 0 ? task->timer.deadline_ns : KIT_NEVER,
+        .joins = task->joins,
+        .waits = task->waits};
+}
+
+/* Processor by processor. For times when nothing goes on: while others make and end tasks, what it
+ * says of theirs may be gone. */
+static struct kit_task *steal_next_task(const struct kit_sched *s, const struct kit_task *after,
+                                        struct kit_task_info *out)
+{
+    const struct steal *steal = steal_of(s);
+    uint32_t number = after == NULL ? 0 : after->home->number;
+    const struct kit_list *link = after == NULL ? steal->cpu[0].all.next : after->all.next;
+    while (link == &steal->cpu[number].all) {
+        if (++number == steal->cpus)
+            return NULL;
+        link = steal->cpu[number].all.next;
+    }
+    struct kit_task *task = KIT_CONTAINER_OF(link, struct kit_task, all);
+    steal_describe(task, out);
+    return task;
+}
+
 /* A list of tasks that stay. */
 static int steal_check_list(const struct steal_cpu *cpu, const struct kit_list *list, size_t *found)
 {
@@ -209,6 +248,9 @@ static const struct kit_sched_ops steal_ops = {
     .stats = steal_stats,
     .check = steal_check,
     .close = steal_close,
+    .note = steal_note,
+    .attend = steal_attend,
+    .next_task = steal_next_task,
 };
 
 static int steal_open(const uint64_t *options, runtime_environment_t *env, struct kit_alloc *alloc,

@@ -54,7 +54,9 @@ struct kit_task {
     uint32_t state;              /* enum steal_state */
     uint32_t flags;
     bool anywhere;
-    struct kit_task *joiner; /* shared: NULL, who waits for the end, or steal_done() */
+    struct kit_task *joiner; /* shared: who waits for the end, and how it stands (life.c) */
+    struct kit_task *joins;  /* the task whose end it waits for, by join() */
+    const void *waits;       /* what it said by note() */
     struct kit_timer timer;  /* of its deadline */
     struct kit_list all;     /* in home->all; or in home->spare */
     void (*entry)(void *argument);
@@ -129,12 +131,6 @@ KIT_INLINE struct steal_cpu *steal_here(struct steal *steal)
     return &steal->cpu[0];
 }
 
-/* The joiner of a task that has ended. */
-KIT_INLINE struct kit_task *steal_done(struct kit_task *task)
-{
-    return task;
-}
-
 /* ---- run.c: switching, waiting, turns ------------------------------------------------------- */
 
 /* A task that is the caller's gets ready to run where it belongs. */
@@ -157,6 +153,7 @@ void steal_wake(struct kit_sched *s, struct kit_task *task);
 int steal_spawn(struct kit_sched *s, const struct kit_task_spec *spec, struct kit_task **out);
 void steal_exit(struct kit_sched *s);
 int steal_join(struct kit_sched *s, struct kit_task *task, uint64_t deadline_ns);
+int steal_attend(struct kit_sched *s, struct kit_task *task, bool on);
 /* A task has ended and its stack is no longer in use. */
 void steal_bury(struct steal_cpu *cpu, struct kit_task *task);
 /* Takes in what other processors gave back. */
