@@ -67,12 +67,46 @@ static void deadlock_line(const struct kit_task_info *info)
     kit_log("%s", line);
 }
 
+/* Who holds the mutex that this task waits for, and for nothing else; NULL: it does not. */
+static struct kit_task *deadlock_holder(const struct kit_task *wanted)
+{
+    struct kit_task_info info;
+    struct kit_task *task = kit_sched_next_task(kit_runtime.sched, NULL, &info);
+    while (task != NULL && task != wanted)
+        task = kit_sched_next_task(kit_runtime.sched, task, &info);
+    const struct kit_wait *wait = task != NULL ? info.waits : NULL;
+    if (wait == NULL || wait->count != 1 || wait->choices[0].kind != KIT_WAIT_MUTEX)
+        return NULL;
+    return ((const struct kit_mutex *)wait->choices[0].object)->owner;
+}
+
+/* If each of some tasks has the mutex that the one before it wants, and the first is `first`. */
+static bool deadlock_cycle(const struct kit_task *first)
+{
+    const struct kit_task *task = deadlock_holder(first);
+    for (size_t steps = 0; task != NULL && task != first; task = deadlock_holder(task))
+        if (++steps == DEADLOCK_LINES)
+            return false;
+    if (task == NULL)
+        return false;
+    char line[200];
+    size_t used = kit_format(line, sizeof(line), "cycle of mutexes: '%s'", deadlock_name(first));
+    do {
+        task = deadlock_holder(task);
+        if (used < sizeof(line))
+            used += kit_format(line + used, sizeof(line) - used, " -> '%s'", deadlock_name(task));
+    } while (task != first);
+    kit_log("%s", line);
+    return true;
+}
+
 void kit_runtime_tell_deadlock(void);
 
 void kit_runtime_tell_deadlock(void)
 {
     struct kit_task_info info;
     size_t lines = 0, more = 0;
+    bool cycle = false;
     for (struct kit_task *task = kit_sched_next_task(kit_runtime.sched, NULL, &info); task != NULL;
          task = kit_sched_next_task(kit_runtime.sched, task, &info)) {
         if (info.state == KIT_TASK_ENDED)
@@ -84,4 +118,9 @@ void kit_runtime_tell_deadlock(void)
     }
     if (more != 0)
         kit_log("and %zu more tasks", more);
+    lines = 0;
+    for (struct kit_task *task = kit_sched_next_task(kit_runtime.sched, NULL, &info);
+         task != NULL && !cycle && lines++ < DEADLOCK_LINES;
+         task = kit_sched_next_task(kit_runtime.sched, task, &info))
+        cycle = deadlock_cycle(task);
 }
