@@ -67,6 +67,7 @@ def test_nothing_shared_is_raced_for(name: str, cpus: int) -> None:
     conforms(program(name, "raced"), cpus, 1, *RECORDS[name].encoded())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(MUTATIONS)),
                          ids=[f"{file}-{number}" for number, (_, file, *_) in enumerate(MUTATIONS)])
 def test_a_broken_scheduler_is_noticed(number: int, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def test_parts_agree_with_their_models(seed: int) -> None:
     conforms(build(["tests/net/inet_parts.c", *PARTS], flags=["-lm"]), seed + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(MUTATIONS)),
                          ids=[f"{name}-{number}" for number, (name, *_) in enumerate(MUTATIONS)])
 def test_a_broken_part_is_noticed(number: int, tmp_path: Path) -> None:
