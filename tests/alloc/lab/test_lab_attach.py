@@ -215,7 +215,7 @@ def test_whatever_ends_the_command_the_process_gets_its_words_back(
     assert command.stderr is not None and "Ctrl-C ends it" in command.stderr.readline()
     time.sleep(0.1)
     command.send_signal(number)
-    assert command.wait(20) == (0 if number == signal.SIGINT else 128 + number)
+    assert command.wait(60) == (0 if number == signal.SIGINT else 128 + number)
     assert lab.Trace.load(target).summary().allocations
     written = [line.split()[-1] for line in Path(f"/proc/{process.pid}/maps").read_text()
                .splitlines() if "unikit-attach" in line and "/out/" in line]
