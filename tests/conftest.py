@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import re
 import shutil
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +57,6 @@ def needs(item: pytest.Item) -> set[str]:
     return named & set(CAPABILITIES)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups that are given here
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is slow unless asked for, skip what this machine cannot do, with its reason.
 
@@ -66,7 +67,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(worker_group(item.nodeid)))
         item.user_properties += [("exercises", name) for name in sorted(needs(item))]
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
@@ -74,12 +74,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def worker_group(name: str) -> str:
-    """Return what a test shares a process with, where several run (``-n 2 --dist loadgroup``).
+@pytest.fixture(autouse=True)
+def pool_of_huge_pages(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where files run side by side (``-n 2 --dist loadfile``): let nobody reserve meanwhile.
 
-    That is its file, so that what a module's fixtures build is built once.
+    Whoever reserves holds the same lock alone.
     """
-    return "huge pages" if _POOL.search(name) else name.partition("::")[0]
+    together = "PYTEST_XDIST_WORKER" in os.environ and _POOL.search(request.node.nodeid)
+    if not together or "huge_pages" in request.fixturenames:
+        yield
+        return
+    with (Path(tempfile.gettempdir()) / "unikit-test-huge-pages").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_SH)
+        yield
 
 
 @pytest.hookimpl(hookwrapper=True)
