@@ -131,6 +131,7 @@ def test_conforms(name: str, variant: str) -> None:
     conforms(program, *record.encoded())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(MUTATIONS)),
                          ids=[f"{file}-{number}" for number, (_, file, *_) in enumerate(MUTATIONS)])
 def test_a_broken_scheduler_is_noticed(number: int, tmp_path: Path) -> None:
